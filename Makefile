@@ -1,0 +1,135 @@
+# Everything this repository does; `make help` lists it. GNU make 3.81 or newer, Python 3.11 or newer.
+# PY=python make ...   uses that interpreter (say, of a conda environment) instead of .venv.
+
+PROFILE ?= default
+NAMES := $(basename $(notdir $(wildcard notebooks/[0-9][0-9]_*.py)))
+BUILD := build/$(PROFILE)
+REPORTS := $(if $(filter default,$(PROFILE)),reports,$(BUILD)/reports)
+HTML := $(NAMES:%=$(REPORTS)/%.html)
+RUNS := $(NAMES:%=$(BUILD)/%.run.ipynb)
+SOURCES := $(filter-out mmcl/render.py mmcl/__main__.py,$(wildcard mmcl/*.py))
+
+ifdef PY
+PYTHON := $(PY)
+ENVIRONMENT := check-python
+else
+PYTHON := .venv/bin/python
+ENVIRONMENT := .venv/.made
+endif
+
+MAKEFLAGS += --no-print-directory --no-builtin-rules
+.DEFAULT_GOAL := reports
+.DELETE_ON_ERROR:
+.PHONY: help reports test lint pairs check-pairs outputs readme report bench lab lock clean distclean check-python
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@echo "  PROFILE=smoke make: the notebooks at small sizes;  PY=python make: your own environment, not .venv"
+
+# ---------------------------------------------------------------- the environment
+
+define FAIL
+{ echo "mmcl: $(1)" >&2; exit 1; }
+endef
+
+# On Linux torch comes from PyTorch's index of CPU builds if that can be reached; PyPI's is several GB of CUDA.
+.venv/.made: requirements.lock pyproject.toml
+	@for p in python3 python3.13 python3.12 python3.11; do \
+	    $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && break; p=; \
+	done; \
+	[ "$$p" ] || $(call FAIL,Python 3.11 or newer is needed: install it from your package manager or python.org and run make again.); \
+	rm -f $@; \
+	.venv/bin/python -m pip --version >/dev/null 2>&1 || $$p -m venv --clear .venv || { rm -rf .venv; \
+	    $(call FAIL,$$p could not make a virtual environment: install its venv module (Debian: apt install python3-venv) and run make again.); }
+	@torch=$$(grep '^torch==' requirements.lock); index=; \
+	[ "$$(uname -s)" != Linux ] || index='--extra-index-url https://download.pytorch.org/whl/cpu'; \
+	echo "Installing into .venv: $$torch, then the packages of requirements.lock (some minutes the first time)"; \
+	pip='.venv/bin/python -m pip --disable-pip-version-check --quiet install'; \
+	{ $$pip --no-deps --retries 1 --timeout 15 $$index "$$torch" && $$pip -r requirements.lock \
+	    && $$pip --no-deps --no-build-isolation -e .; } \
+	|| $(call FAIL,the packages could not be downloaded and installed: check the network and run make again; what is there is kept.)
+	@touch $@
+
+check-python:
+	@$(PY) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	|| $(call FAIL,PY=$(PY) is not a Python 3.11 or newer.)
+	@missing=$$($(PY) -c 'import sys; from importlib.util import find_spec; sys.path = [p for p in sys.path if p]; \
+	print(*[m for m in sys.argv[1:] if not find_spec(m)])' mmcl torch numpy scipy sklearn matplotlib pooch yaml jupytext \
+	papermill nbconvert ipykernel latex2mathml pytest ruff); \
+	[ -z "$$missing" ] || $(call FAIL,PY=$(PY) cannot import $$missing: run $(PY) -m pip install -e \".[test]\" or leave PY away.)
+
+# ---------------------------------------------------------------- the notebooks
+
+reports: | $(ENVIRONMENT) ## run all notebooks, make reports/index.html, print the claims (default)
+	@$(MAKE) -k $(REPORTS)/index.html \
+	|| { $(PYTHON) -m mmcl index $(REPORTS)/index.html $(BUILD) $(NAMES); exit 1; }
+
+$(REPORTS)/index.html: $(HTML)
+	@$(PYTHON) -m mmcl index $@ $(BUILD) $(NAMES)
+
+$(HTML): $(REPORTS)/%.html: $(BUILD)/%.run.ipynb mmcl/render.py mmcl/__main__.py $(wildcard mmcl/templates/*)
+	@$(PYTHON) -m mmcl render $< $@ && rm -f $(@:.html=.failed.html)
+
+$(RUNS): $(BUILD)/%.run.ipynb: notebooks/%.py $(SOURCES) notebooks/profiles.yaml requirements.lock | $(ENVIRONMENT)
+	@$(PYTHON) -m mmcl run $< $@ --profile $(PROFILE) || { rm -f $(REPORTS)/$*.html; \
+	    [ ! -f $(BUILD)/$*.failed.ipynb ] \
+	    || $(PYTHON) -m mmcl render $(BUILD)/$*.failed.ipynb $(REPORTS)/$*.failed.html; exit 1; }
+
+report: | $(ENVIRONMENT) ## one notebook with other parameters: make report NB=01 P="n=200 tau=0.5"
+	@[ "$(NB)" ] && [ -f "$(wildcard notebooks/$(NB)*.py)" ] \
+	|| $(call FAIL,NB must name one notebook: one of $(NAMES).)
+	@name=$(notdir $(basename $(wildcard notebooks/$(NB)*.py))); \
+	title=$$name-$$(printf %s '$(strip $(P))' | tr -c 'A-Za-z0-9.+' '-'); run=build/report/$$title; \
+	$(PYTHON) -m mmcl run notebooks/$$name.py $$run.run.ipynb $(foreach p,$(P),-p '$(p)') \
+	&& $(PYTHON) -m mmcl render $$run.run.ipynb reports/$$title.html && echo "reports/$$title.html" \
+	|| { [ ! -f $$run.failed.ipynb ] \
+	    || $(PYTHON) -m mmcl render $$run.failed.ipynb reports/$$title.failed.html; exit 1; }
+
+pairs: | $(ENVIRONMENT) ## bring the inputs of notebooks/*.ipynb up to notebooks/*.py
+	@$(PYTHON) -m jupytext --quiet --to ipynb --update $(NAMES:%=notebooks/%.py)
+
+check-pairs: | $(ENVIRONMENT)
+	@rm -rf build/pairs && mkdir -p build/pairs && cp notebooks/*.py build/pairs && cp notebooks/*.ipynb build/pairs || true
+	@$(PYTHON) -m jupytext --quiet --to ipynb --update $(NAMES:%=build/pairs/%.py)
+	@for n in $(NAMES); do cmp -s build/pairs/$$n.ipynb notebooks/$$n.ipynb \
+	|| $(call FAIL,notebooks/$$n.ipynb is not what notebooks/$$n.py says; make pairs mends it.); done
+
+outputs: | $(ENVIRONMENT) ## run all notebooks and refresh the outputs committed in notebooks/*.ipynb
+	@$(MAKE) pairs
+	@$(MAKE) reports PROFILE=default
+	@for n in $(NAMES); do $(PYTHON) -m mmcl outputs notebooks/$$n.ipynb build/default/$$n.run.ipynb || exit 1; done
+
+readme: | $(ENVIRONMENT) ## refresh the measured column of README.md from the committed notebooks
+	@$(PYTHON) -m mmcl readme README.md $(NAMES:%=notebooks/%.ipynb)
+
+# ---------------------------------------------------------------- checks and tools
+
+test: | $(ENVIRONMENT) ## ruff, pairs, pytest, and all notebooks at small sizes with every claim asserted
+	@$(MAKE) lint
+	@$(MAKE) check-pairs
+	@$(PYTHON) -m pytest
+	@$(MAKE) reports PROFILE=smoke
+
+lint: | $(ENVIRONMENT) ## ruff check and ruff format --check
+	@$(PYTHON) -m ruff check .
+	@$(PYTHON) -m ruff format --check .
+
+bench: | $(ENVIRONMENT) ## measure speed and memory (tests/bench.py)
+	@$(PYTHON) tests/bench.py
+
+lab: | $(ENVIRONMENT) ## open the notebooks in JupyterLab
+	@$(PYTHON) -m jupyter lab notebooks
+
+# The CUDA packages that PyPI's torch asks for on Linux are left out: the CPU build needs none of them.
+lock: ## make requirements.lock again from pyproject.toml (needs the network)
+	@mkdir -p build && $(or $(PY),python3) -m venv build/uv && build/uv/bin/python -m pip install --quiet uv
+	@build/uv/bin/uv pip compile --quiet --universal --python-version 3.11 --no-annotate --no-header \
+	    --upgrade --extra test pyproject.toml > build/lock.txt
+	@{ echo "# Exact versions for pip, Python 3.11 to 3.13, Linux and macOS. Made by: make lock"; \
+	   grep -vE '^(nvidia-|cuda-|triton)' build/lock.txt; } > requirements.lock
+
+clean: ## remove what was built, not .venv
+	rm -rf build reports
+
+distclean: clean ## remove .venv and caches too
+	rm -rf .venv *.egg-info .ruff_cache .pytest_cache mmcl/__pycache__ tests/__pycache__

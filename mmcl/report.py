@@ -1,0 +1,203 @@
+"""What a notebook calls to state, show and sum up its findings: ``claim``, ``show`` and ``ledger``."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+import re
+import textwrap
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from html import escape
+
+import matplotlib.pyplot as plt
+from IPython.display import display
+
+CLAIM_MIME = "application/vnd.mmcl.claim+json"
+LEDGER_MIME = "application/vnd.mmcl.ledger+json"
+COLUMNS = ("id", "statement", "measured", "expected", "tolerance", "holds")
+
+
+class ClaimFailed(AssertionError):
+    """Raised by ``ledger`` when a claim does not hold."""
+
+
+def _number(value: float, resolution: float = 0.0) -> str:
+    """Three significant digits, or as many as it takes to see differences of size ``resolution``."""
+    if not math.isfinite(value) or value == 0:
+        return f"{abs(value) if value == 0 else value:g}"
+    magnitude = math.log10(abs(value))
+    digits = max(3, math.floor(magnitude) + 1 if magnitude < 6 else 0)
+    if 0 < resolution < abs(value):
+        digits = max(digits, min(12, 2 + math.ceil(magnitude - math.log10(resolution))))
+    return re.sub(r"e\+?(-?)0*(\d)", r"e\1\2", f"{value:.{digits}g}")
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One checked statement: it holds when expected - below <= measured <= expected + above."""
+
+    id: str
+    statement: str
+    measured: float
+    expected: float
+    below: float
+    above: float
+
+    @property
+    def holds(self) -> bool:
+        return math.isfinite(self.measured) and -self.below <= self.measured - self.expected <= self.above
+
+    @property
+    def row(self) -> tuple[str, str, str, str, str, str]:
+        """The texts of the ledger's ``COLUMNS``."""
+        finite = [t for t in (self.below, self.above) if 0 < t < math.inf]
+        expected = _number(self.expected, min(finite, default=0.0))
+        below, above = (_number(t) if t else "" for t in (self.below, self.above))
+        if self.below == self.above:
+            tolerance = f"± {below or '0'}"
+        elif math.inf in (self.below, self.above):
+            at_least = self.above == math.inf
+            expected = f"{'≥' if at_least else '≤'} {expected}"
+            tolerance = (below and f"− {below}") if at_least else (above and f"+ {above}")
+        else:
+            tolerance = f"− {below or '0'} + {above or '0'}"
+        measured = _number(self.measured, min(finite, default=0.0))
+        return self.id, self.statement, measured, expected, tolerance, "yes" if self.holds else "NO"
+
+    @property
+    def verdict(self) -> str:
+        return "✓ holds" if self.holds else "✗ does not hold"
+
+    @property
+    def criterion(self) -> str:
+        """Expected value and tolerance in one text, as ``0 ± 1e-12`` or ``≥ 0.5``."""
+        return " ".join(self.row[3:5]).strip()
+
+    def __str__(self) -> str:
+        numbers = f"measured {self.row[2]}, expected {self.criterion}"
+        return f"{self.verdict} [{self.id}] {self.statement}: {numbers}"
+
+    def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
+        html = (
+            f"<p><strong>{self.verdict}</strong> [{escape(self.id)}] {escape(self.statement, quote=False)}: "
+            f"measured <strong>{self.row[2]}</strong>, expected {self.criterion}</p>"
+        )
+        data = {k: v if isinstance(v, str) or math.isfinite(v) else str(v) for k, v in asdict(self).items()}
+        return {"text/plain": str(self), "text/html": html, CLAIM_MIME: data}
+
+    @classmethod
+    def from_json(cls, data: dict) -> Claim:
+        """The claim stored in a notebook's output."""
+        numbers = (float(data[k]) for k in ("measured", "expected", "below", "above"))
+        return cls(data["id"], data["statement"], *numbers)
+
+
+class _Ledger(list):
+    def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
+        rows = ["".join(f"<td>{escape(text, quote=False)}</td>" for text in claim.row) for claim in self]
+        head = "".join(f"<th>{name}</th>" for name in COLUMNS)
+        body = "".join(f"<tr>{row}</tr>" for row in rows)
+        html = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        return {"text/plain": table(self), "text/html": html, LEDGER_MIME: [claim.id for claim in self]}
+
+    def __str__(self) -> str:
+        return table(self)
+
+
+_claims: dict[str, Claim] = {}
+
+
+def claim(id: str, statement: str, measured, expected, tolerance) -> bool:
+    """Check a statement by a number, show the verdict, and keep it for the ledger.
+
+    Args:
+        id: as "1.2", unique in all notebooks; running a cell again replaces its claim.
+        statement: what is claimed, in words; may hold $...$ formulas.
+        measured, expected: one number each (float, or a tensor or array with one element).
+        tolerance: t for |measured - expected| <= t, or (below, above) for
+            -below <= measured - expected <= above; one of the two may be infinite, so that
+            ``expected=0.5, tolerance=(0, inf)`` claims "at least 0.5".
+
+    Returns:
+        Whether the claim holds. A measured value that is NaN or infinite never does.
+
+    Raises:
+        ValueError: if a value is not one number, expected is not finite, or a tolerance is negative,
+            NaN, or infinite on both sides.
+    """
+    below, above = tolerance if isinstance(tolerance, tuple | list) else (tolerance, tolerance)
+    numbers = {"measured": measured, "expected": expected, "tolerance below": below, "tolerance above": above}
+    for name, value in numbers.items():
+        try:
+            numbers[name] = float(value)
+        except (TypeError, ValueError, RuntimeError):
+            raise ValueError(f"claim {id}: {name} must be one number, got {value!r}") from None
+    made = Claim(str(id), statement, *numbers.values())
+    if not math.isfinite(made.expected):
+        raise ValueError(f"claim {id}: expected must be finite, got {made.expected}")
+    if not (made.below >= 0 and made.above >= 0 and min(made.below, made.above) < math.inf):
+        raise ValueError(f"claim {id}: tolerance must be >= 0, finite on one side at least; got {tolerance}")
+    _claims[made.id] = made
+    display(made)
+    return made.holds
+
+
+def ledger() -> None:
+    """Show the table of all claims made so far; the last cell of every notebook.
+
+    Raises:
+        ClaimFailed: naming the claims that do not hold.
+    """
+    display(_Ledger(_claims.values()))
+    failed = [str(c) for c in _claims.values() if not c.holds]
+    if failed:
+        raise ClaimFailed("\n".join(failed))
+
+
+def show(fig, alt: str) -> None:
+    """Show a matplotlib figure as a PNG that carries its alternative text, and close it.
+
+    Args:
+        fig: the matplotlib figure.
+        alt: one sentence with what is to be seen, for readers who do not see it.
+
+    Raises:
+        ValueError: if ``alt`` is empty.
+    """
+    alt = " ".join(alt.split())
+    if not alt:
+        raise ValueError("show needs alt: one sentence that says what the figure shows")
+    png = io.BytesIO()
+    fig.savefig(png, format="png", dpi=100, bbox_inches="tight", metadata={"Software": None})
+    plt.close(fig)
+    data = {"image/png": base64.b64encode(png.getvalue()).decode(), "text/plain": alt}
+    display(data, metadata={"image/png": {"alt": alt}}, raw=True)
+
+
+def claims_of(notebook) -> list[Claim]:
+    """The claims shown in an executed notebook, in order.
+
+    Raises:
+        ValueError: if two outputs share a claim id, since the later would hide the earlier.
+    """
+    claims: dict[str, Claim] = {}
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            if data := output.get("data", {}).get(CLAIM_MIME):
+                if data["id"] in claims:
+                    raise ValueError(f"claim id {data['id']} is used twice; give each claim its own")
+                claims[data["id"]] = Claim.from_json(data)
+    return list(claims.values())
+
+
+def table(claims: Iterable[Claim], width: int = 56) -> str:
+    """The ledger as aligned text; statements are wrapped to ``width`` columns."""
+    rows = [COLUMNS]
+    for c in claims:
+        first, *rest = textwrap.wrap(c.statement, width) or [""]
+        rows += [(c.id, first, *c.row[2:]), *(("", line, "", "", "", "") for line in rest)]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(COLUMNS))]
+    lines = ["  ".join(text.ljust(w) for text, w in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return "\n".join([lines[0], "  ".join("-" * w for w in widths), *lines[1:]])
