@@ -1,0 +1,72 @@
+"""Input checks shared by the module: each error names the wrong value, what is allowed, and what to do."""
+
+import math
+
+import torch
+
+
+def as_rows(name, x):
+    """``x`` as a floating (..., n, d) tensor; numpy arrays and integers are accepted (float64)."""
+    x = torch.as_tensor(x)
+    if not x.is_floating_point():
+        x = x.to(torch.float64)
+    if x.ndim < 2:
+        raise ValueError(f"{name} has shape {tuple(x.shape)}; rows are samples, so pass (..., n, d)")
+    return x
+
+
+def all_finite(name, x):
+    """Raise if ``x`` holds NaN or infinity; a finite mean settles the common case in one cheap pass."""
+    if math.isfinite(x.mean()) or bool(torch.isfinite(x).all()):
+        return x
+    bad = int((~torch.isfinite(x)).sum())
+    raise ValueError(
+        f"{name} holds {bad} NaN or infinite value(s) of {x.numel()}; drop or impute those rows first"
+    )
+
+
+def paired(x, x_tilde):
+    """Both modalities as tensors of one dtype, with at least two rows, paired row by row, all finite."""
+    x, x_tilde = as_rows("x", x), as_rows("x_tilde", x_tilde)
+    n, n_tilde = x.shape[-2], x_tilde.shape[-2]
+    if n != n_tilde:
+        raise ValueError(
+            f"x has {n} rows and x_tilde {n_tilde}; row i of one must be paired with row i of the other"
+        )
+    if n < 2:
+        raise ValueError(f"n = {n} pairs; a contrastive loss compares pairs, so give at least 2")
+    if x.shape[:-2] != x_tilde.shape[:-2]:
+        raise ValueError(
+            f"batch dimensions {tuple(x.shape[:-2])} of x and {tuple(x_tilde.shape[:-2])} of x_tilde differ; "
+            "expand one to the other"
+        )
+    dtype = torch.promote_types(x.dtype, x_tilde.dtype)
+    return all_finite("x", x.to(dtype)), all_finite("x_tilde", x_tilde.to(dtype))
+
+
+def rank_at_most(rank, *dims):
+    """Raise unless ``rank`` is an integer in 1..min(dims)."""
+    if isinstance(rank, bool) or int(rank) != rank or not 1 <= rank <= min(dims):
+        raise ValueError(f"rank = {rank}; it must be an integer from 1 to min{dims} = {min(dims)}")
+    return int(rank)
+
+
+def positive(**values):
+    """Raise unless every named value is a finite number above zero."""
+    for name, value in values.items():
+        if not (math.isfinite(value) and value > 0):
+            raise ValueError(f"{name} = {value}; it must be a positive number")
+
+
+def share(**values):
+    """Raise unless every named value lies in [0, 1]."""
+    for name, value in values.items():
+        if not 0 <= value <= 1:
+            raise ValueError(f"{name} = {value}; a share lies between 0 and 1")
+
+
+def at_least(minimum, **values):
+    """Raise unless every named value is an integer of at least ``minimum``."""
+    for name, value in values.items():
+        if isinstance(value, bool) or int(value) != value or value < minimum:
+            raise ValueError(f"{name} = {value}; it must be an integer of at least {minimum}")

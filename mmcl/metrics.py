@@ -1,0 +1,80 @@
+"""How good encoders are: the distance of subspaces, and retrieval."""
+
+import torch
+
+from mmcl._checks import all_finite, as_rows, at_least
+
+
+def sin_theta(u, v):
+    """||sinTheta(U, V)||_F, the distance of two column spaces: 0 when equal, sqrt(r) when orthogonal.
+
+    Args:
+        u, v: (..., d, r) columns that span the subspaces, orthonormal or not; for an encoder G (r, d) pass ``g.mT``.
+
+    Returns:
+        (...,) Frobenius norm of the sines of the r principal angles, accurate for tiny angles too.
+
+    Raises:
+        ValueError: if the shapes do not match, or the columns are not linearly independent (r > d, say).
+
+    Reference: arXiv 2302.06232, Theorem 3.1; notebook 00.
+    """
+    u, v = orthonormal_columns("u", u), orthonormal_columns("v", v)
+    if u.shape[-2:] != v.shape[-2:]:
+        raise ValueError(
+            f"u is {tuple(u.shape[-2:])} and v {tuple(v.shape[-2:])}; both must be (d, r) with the same d, r"
+        )
+    return (v - u @ (u.mT @ v)).norm(dim=(-2, -1))
+
+
+def orthonormal_columns(name, u):
+    """An orthonormal basis (..., d, r) of the column space of u (..., d, r); ValueError if its columns are dependent."""
+    u = all_finite(name, as_rows(name, u))
+    d, r = u.shape[-2:]
+    if r > d:
+        raise ValueError(f"{name} is {d} x {r}, more columns than rows; pass an encoder G (r, d) as G.mT")
+    q, s, _ = torch.linalg.svd(u, full_matrices=False)
+    if bool((s[..., -1] <= d * torch.finfo(u.dtype).eps * s[..., 0]).any()):
+        raise ValueError(f"the {r} columns of {name} are linearly dependent; pass a basis of the subspace")
+    return q
+
+
+def top_k_accuracy(z, z_tilde, k=1, targets=None):
+    """Share of rows of z whose own partner is among the k rows of z_tilde most similar by cosine.
+
+    Args:
+        z: (..., n, r) embeddings of the queries, ``x @ g1.mT``.
+        z_tilde: (..., m, r) embeddings of the candidates.
+        k: how many candidates are looked at, 1 to m.
+        targets: (..., n) index of each query's partner among the candidates; None means row i with row i.
+
+    Returns:
+        (...,) share in [0, 1]. A candidate exactly as similar as the partner counts as before it, so ties never help.
+
+    Raises:
+        ValueError: if shapes, k or targets do not fit.
+    """
+    z, z_tilde = all_finite("z", as_rows("z", z)), all_finite("z_tilde", as_rows("z_tilde", z_tilde))
+    n, m = z.shape[-2], z_tilde.shape[-2]
+    at_least(1, k=k)
+    if k > m:
+        raise ValueError(f"k = {k}, but there are only {m} candidates")
+    if targets is None:
+        if n > m:
+            raise ValueError(
+                f"{n} queries and {m} candidates; pass targets, the index of each query's partner"
+            )
+        targets = torch.arange(n, device=z.device)
+    targets = torch.as_tensor(targets, device=z.device).expand(z.shape[:-1])
+    if bool(((targets < 0) | (targets >= m)).any()):
+        raise ValueError(
+            f"targets run from {int(targets.min())} to {int(targets.max())}; allowed are 0 to {m - 1}"
+        )
+    z, z_tilde = (torch.nn.functional.normalize(a, dim=-1) for a in (z, z_tilde))
+    rows = max(1, 2**22 // (m * z.shape[:-2].numel()))
+    hits = 0
+    for start in range(0, n, rows):
+        similarity = z[..., start : start + rows, :] @ z_tilde.mT
+        own = similarity.gather(-1, targets[..., start : start + rows].unsqueeze(-1))
+        hits = hits + ((similarity >= own).sum(-1) <= k).sum(-1)
+    return hits / n

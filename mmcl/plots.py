@@ -1,0 +1,95 @@
+"""Figures: arrays in, axes out. Nothing is computed here, and every curve differs by colour, dash and marker."""
+
+import matplotlib.pyplot as plt
+from cycler import cycler
+
+# Okabe and Ito's palette (Color Universal Design, 2008) without yellow, which print loses.
+COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000"]
+_DASHES = ["-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1))]
+_MARKERS = ["o", "s", "^", "D", "v", "P", "X"]
+STYLE = {
+    "axes.prop_cycle": cycler(color=COLOURS) + cycler(linestyle=_DASHES) + cycler(marker=_MARKERS),
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 11,
+    "axes.labelsize": 10,
+    "grid.color": "#E5E5E5",
+    "grid.linewidth": 0.6,
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+    "lines.linewidth": 1.8,
+    "lines.markersize": 4.5,
+    "font.size": 10,
+    "figure.constrained_layout.use": True,
+}
+
+
+def panels(columns=1, rows=1, width=4.2, height=3.3):
+    """A figure of rows x columns panels in the companion's style, and its axes in reading order."""
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(rows, columns, figsize=(width * columns, height * rows), squeeze=False)
+    return figure, list(axes.flat)
+
+
+def curves(ax, x, lines, xlabel, ylabel, title="", log="", legend="best", every=None):
+    """Curves over one x axis.
+
+    Args:
+        ax: the axes.
+        x: (t,) abscissae, or a dict name -> (t,) where curves have their own.
+        lines: dict name -> (t,) values, or (middle, low, high), each (t,), drawn with a band.
+        xlabel, ylabel, title: words with symbols or units.
+        log: "x", "y", "xy" or "" for linear axes.
+        legend: matplotlib location, or None for no legend.
+        every: draw a marker at every so many points.
+    """
+    with plt.rc_context(STYLE):
+        for (name, y), style in zip(lines.items(), STYLE["axes.prop_cycle"], strict=False):
+            at = x[name] if isinstance(x, dict) else x
+            middle, *band = y if isinstance(y, tuple) else (y,)
+            ax.plot(at, middle, label=name, markevery=every, **style)
+            if band:
+                ax.fill_between(at, *band, color=style["color"], alpha=0.18, linewidth=0)
+        for axis in log:
+            getattr(ax, f"set_{axis}scale")("log")
+        ax.set(xlabel=xlabel, ylabel=ylabel)
+        ax.set_title(title)
+        if legend:
+            ax.legend(loc=legend)
+    return ax
+
+
+def guide(ax, x, y, label):
+    """A thin grey reference line, such as a predicted rate or a limit, with its name in the legend."""
+    ax.plot(x, y, color="#666666", linewidth=1.2, linestyle=(0, (4, 3)), label=label, zorder=1)
+    ax.legend(frameon=False, fontsize=9)
+    return ax
+
+
+def matrix(ax, a, title="", limit=None, colourbar=False):
+    """A matrix as an image, blue negative, white zero, red positive; limit is the modulus of the darkest colour."""
+    limit = limit or abs(a).max()
+    image = ax.imshow(a, cmap="RdBu_r", vmin=-limit, vmax=limit)
+    ax.set(xticks=[], yticks=[])
+    ax.grid(False)
+    ax.spines[:].set_visible(True)
+    ax.set_title(title)
+    if colourbar:
+        ax.figure.colorbar(image, ax=ax, shrink=0.85)
+    return ax
+
+
+def table_of_values(ax, values, rows, columns, xlabel, ylabel, title="", form="{:.1e}"):
+    """A matrix of numbers written into shaded cells, rows and columns named by their parameters."""
+    ax.imshow(values, cmap="Greys", alpha=0.25)
+    ax.grid(False)
+    for i, row in enumerate(values):
+        for j, value in enumerate(row):
+            ax.text(j, i, form.format(value), ha="center", va="center", fontsize=9)
+    ax.set(xticks=range(len(columns)), yticks=range(len(rows)), xlabel=xlabel, ylabel=ylabel)
+    ax.set(xticklabels=columns, yticklabels=rows)
+    ax.set_title(title)
+    return ax
