@@ -44,7 +44,7 @@ endef
 	@torch=$$(grep '^torch==' requirements.lock); index=; \
 	[ "$$(uname -s)" != Linux ] || index='--extra-index-url https://download.pytorch.org/whl/cpu'; \
 	echo "Installing into .venv: $$torch, then the packages of requirements.lock (some minutes the first time)"; \
-	pip='.venv/bin/python -m pip --disable-pip-version-check --quiet install'; \
+	pip='.venv/bin/python -m pip --disable-pip-version-check -qq install'; \
 	{ $$pip --no-deps --retries 1 --timeout 15 $$index "$$torch" && $$pip -r requirements.lock \
 	    && $$pip --no-deps --no-build-isolation -e .; } \
 	|| $(call FAIL,the packages could not be downloaded and installed: check the network and run make again; what is there is kept.)

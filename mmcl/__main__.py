@@ -16,7 +16,7 @@ def _run(args) -> int:
     problem = run.run(args.source, args.target, run.choose_parameters(args.source, args.profile, args.p))
     if problem:
         print(f"{args.source} FAILED, evidence in {run.failed_path(args.target)}: {problem}", file=sys.stderr)
-    return bool(problem)
+    return int(bool(problem))
 
 
 def _render(args) -> int:
@@ -39,7 +39,7 @@ def _index(args) -> int:
     for name, problem in problems.items():
         if problem:
             print(f"FAILED {name}: {problem}")
-    return any(problems.values())
+    return int(any(problems.values()))
 
 
 def _outputs(args) -> int:

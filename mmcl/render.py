@@ -173,8 +173,6 @@ def report(notebook, name: str) -> str:
     titled = False
     cells = []
     for cell in notebook.cells:
-        if "papermill-error-cell-tag" in cell.metadata.get("tags", []):
-            continue
         if cell.cell_type == "markdown":
             source = cell.source if titled else re.sub(r"^# +.*$", "", cell.source, count=1, flags=re.M)
             titled = True

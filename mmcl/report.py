@@ -11,7 +11,6 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from html import escape
 
-import matplotlib.pyplot as plt
 from IPython.display import display
 
 CLAIM_MIME = "application/vnd.mmcl.claim+json"
@@ -169,6 +168,8 @@ def show(fig, alt: str) -> None:
     alt = " ".join(alt.split())
     if not alt:
         raise ValueError("show needs alt: one sentence that says what the figure shows")
+    import matplotlib.pyplot as plt  # slow to import, and only notebooks show figures
+
     png = io.BytesIO()
     fig.savefig(png, format="png", dpi=100, bbox_inches="tight", metadata={"Software": None})
     plt.close(fig)

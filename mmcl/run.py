@@ -169,6 +169,8 @@ def run(source: Path, target: Path, values: dict[str, object]) -> str:
         failed.unlink(missing_ok=True)
         raise
     notebook = nbformat.read(failed, 4)
+    marker = "papermill-error-cell-tag"
+    notebook.cells = [c for c in notebook.cells if marker not in c.metadata.get("tags", [])]
     try:
         broken = "; ".join(str(c) for c in claims_of(notebook) if not c.holds)
     except ValueError as error:

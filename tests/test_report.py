@@ -1,0 +1,163 @@
+import base64
+import io
+import math
+
+import matplotlib
+import nbformat
+import numpy as np
+import pytest
+import torch
+from matplotlib.figure import Figure
+from matplotlib.image import imread
+
+from mmcl import report
+from mmcl.report import CLAIM_MIME, Claim, ClaimFailed, claim, claims_of, ledger, show, table
+
+
+@pytest.fixture(autouse=True)
+def displayed(monkeypatch):
+    """An empty ledger, and what is displayed, as (objects, keywords)."""
+    seen = []
+    monkeypatch.setattr(report, "_claims", {})
+    monkeypatch.setattr(report, "display", lambda *objects, **keywords: seen.append((objects, keywords)))
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("measured", "tolerance", "holds"),
+    [
+        (1.1, 0.2, True),
+        (0.9, 0.2, True),
+        (1.3, 0.2, False),
+        (0.7, 0.2, False),
+        (1.0, 0, True),
+        (5.0, (0, math.inf), True),
+        (0.99, (0, math.inf), False),
+        (0.95, (0.1, math.inf), True),
+        (-9.0, (math.inf, 0), True),
+        (1.01, (math.inf, 0), False),
+        (1.15, (0.1, 0.2), True),
+        (0.85, (0.1, 0.2), False),
+    ],
+)
+def test_a_claim_holds_exactly_within_its_tolerance(measured, tolerance, holds):
+    assert claim("1.1", "one", measured, 1.0, tolerance) is holds
+
+
+@pytest.mark.parametrize("measured", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("tolerance", [1e300, (0, math.inf), (math.inf, 0)])
+def test_nan_and_infinity_never_hold(measured, tolerance):
+    assert claim("1.1", "one", measured, 1.0, tolerance) is False
+
+
+@pytest.mark.parametrize("one", [1, np.float32(1), np.array(1.0), torch.tensor(1.0), torch.tensor([[1.0]])])
+def test_any_single_number_can_be_claimed(one):
+    assert claim("1.1", "one", one, one, one)
+
+
+@pytest.mark.parametrize(
+    ("measured", "expected", "tolerance", "named"),
+    [
+        (np.zeros(2), 0, 1, "measured"),
+        (torch.zeros(2), 0, 1, "measured"),
+        ("many", 0, 1, "measured"),
+        (0, None, 1, "expected"),
+        (0, math.nan, 1, "expected"),
+        (0, math.inf, 1, "expected"),
+        (0, 0, -1, "tolerance"),
+        (0, 0, math.nan, "tolerance"),
+        (0, 0, math.inf, "tolerance"),
+        (0, 0, (-1, math.inf), "tolerance"),
+    ],
+)
+def test_what_is_no_claim_is_refused_by_name(measured, expected, tolerance, named):
+    with pytest.raises(ValueError, match=f"claim 1.1: {named}"):
+        claim("1.1", "one", measured, expected, tolerance)
+
+
+@pytest.mark.parametrize(
+    ("measured", "expected", "tolerance", "texts"),
+    [
+        (2.134e-15, 0, 1e-12, ("2.13e-15", "0", "± 1e-12")),
+        (1.00031, 1, 1e-4, ("1.00031", "1", "± 0.0001")),
+        (0.7312, 0.5, (0, math.inf), ("0.731", "≥ 0.5", "")),
+        (0.7312, 0.5, (0.01, math.inf), ("0.7312", "≥ 0.5", "− 0.01")),
+        (0.1, 0.5, (math.inf, 0), ("0.1", "≤ 0.5", "")),
+        (0.55, 0.5, (0, 0.1), ("0.55", "0.5", "− 0 + 0.1")),
+        (1797, 1797, 0, ("1797", "1797", "± 0")),
+        (-0.0, 0, 1, ("0", "0", "± 1")),
+        (math.nan, 0, 1, ("nan", "0", "± 1")),
+    ],
+)
+def test_numbers_are_shown_with_sensible_digits(displayed, measured, expected, tolerance, texts):
+    claim("1.1", "one", measured, expected, tolerance)
+    assert displayed[0][0][0].row[2:5] == texts
+
+
+def test_the_verdict_is_told_in_words(displayed):
+    claim("1.1", "a $<$ b", 1, 0, 0.5)
+    claim("1.2", "c", 0, 0, 0.5)
+    first, second = (objects[0]._repr_mimebundle_() for objects, _ in displayed)
+    assert "does not hold" in first["text/plain"]
+    assert "does not hold" in first["text/html"]
+    assert "a $&lt;$ b" in first["text/html"]
+    assert second["text/plain"] == "✓ holds [1.2] c: measured 0, expected 0 ± 0.5"
+
+
+def test_a_claim_survives_its_json_even_if_infinite(displayed):
+    claim("1.1", "one", math.nan, 0.1, (0, math.inf))
+    made = displayed[0][0][0]
+    data = made._repr_mimebundle_()[CLAIM_MIME]
+    assert all(isinstance(v, str) or math.isfinite(v) for v in data.values())
+    assert str(Claim.from_json(data)) == str(made)
+
+
+def test_the_ledger_raises_naming_just_the_claims_that_do_not_hold():
+    claim("1.1", "first", 0, 0, 1)
+    claim("1.2", "second", 9, 0, 1)
+    with pytest.raises(ClaimFailed, match=r"\[1.2\] second") as caught:
+        ledger()
+    assert "first" not in str(caught.value)
+
+
+def test_running_a_cell_again_replaces_its_claim(displayed):
+    claim("1.1", "first", 9, 0, 1)
+    claim("1.1", "first", 0, 0, 1)
+    ledger()
+    assert len(displayed[-1][0][0]) == 1
+
+
+def test_a_claim_id_used_twice_in_a_notebook_is_refused():
+    data = {CLAIM_MIME: Claim("1.1", "one", 0, 0, 0, 0)._repr_mimebundle_()[CLAIM_MIME]}
+    output = nbformat.v4.new_output("display_data", data=data)
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(outputs=[output, output])])
+    with pytest.raises(ValueError, match="claim id 1.1 is used twice"):
+        claims_of(notebook)
+
+
+def test_the_table_is_aligned_and_wraps_statements():
+    lines = table([Claim("1.1", "word " * 30, 1, 1, 0, 0), Claim("1.10", "short", 0.5, 1, 0, 0)]).splitlines()
+    start = lines[0].index("measured")
+    assert lines[2][start:].startswith("1 ")
+    assert lines[-1][start:].startswith("0.5 ")
+    assert lines[-1].endswith("NO")
+    assert max(map(len, lines)) < 110
+
+
+def test_show_carries_the_alternative_text_and_the_same_bytes_each_time(displayed):
+    for _ in range(2):
+        figure = Figure(figsize=(2, 1))
+        figure.subplots().plot([0, 1])
+        show(figure, alt="A line\n  that rises.")
+    (first, keywords), (second, _) = displayed
+    assert keywords["metadata"]["image/png"]["alt"] == first[0]["text/plain"] == "A line that rises."
+    assert first == second
+    png = base64.b64decode(first[0]["image/png"])
+    assert imread(io.BytesIO(png)).ndim == 3
+    assert matplotlib.__version__.encode() not in png
+
+
+@pytest.mark.parametrize("alt", ["", "  \n"])
+def test_show_without_alternative_text_is_refused(alt):
+    with pytest.raises(ValueError, match="alt"):
+        show(Figure(), alt=alt)
