@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from html import unescape
 from html.parser import HTMLParser
 
 from jinja2 import Environment, PackageLoader
@@ -25,11 +26,11 @@ class RenderError(ValueError):
 
 def _letter(match: re.Match) -> str:
     """A letter of a mathematical alphabet as its Unicode character, since browsers ignore mathvariant."""
-    style, letter = match[1].upper().replace("-", " "), match[2]
-    case = "CAPITAL" if letter.isupper() else "SMALL"
-    for prefix in ("MATHEMATICAL ", ""):
+    tag, style, letter = match[1], match[2].upper().replace("BOLD-", "BOLD "), unescape(match[3])
+    name = re.sub("(LATIN|GREEK|LETTER) ", "", unicodedata.name(letter))
+    for alphabet in (f"MATHEMATICAL {style} {name}", f"{style} {name}"):
         try:
-            return f"<mi>{unicodedata.lookup(f'{prefix}{style} {case} {letter.upper()}')}</mi>"
+            return f"<{tag}>{unicodedata.lookup(alphabet)}</{tag}>"
         except KeyError:
             continue
     return match[0]
@@ -46,7 +47,7 @@ def mathml(latex: str, display: str = "inline") -> str:
     except Exception as error:  # the converter raises many kinds, StopIteration among them
         raise RenderError(f"cannot typeset the formula {latex.strip()!r}: {error!r}") from error
     html = html.replace(' xmlns="http://www.w3.org/1998/Math/MathML"', "")
-    html = re.sub(r'<mi mathvariant="([a-z-]+)">([A-Za-z])</mi>', _letter, html)
+    html = re.sub(r'<(m[in]) mathvariant="([a-z-]+)">(\w|&#x\w+;)</m[in]>', _letter, html)
     html = re.sub(r"<mo>(&#x0(?:2016|007C|27E8|27E9);|[|‖⟨⟩])</mo>", r'<mo stretchy="false">\1</mo>', html)
     braces = re.sub(r"\\[\\{}]", "", latex)
     unknown = re.search(r"<m[io]>(\\\w*|&|\{|\})</m[io]>", html)

@@ -161,7 +161,7 @@ def test_the_report_is_one_offline_page_with_math_and_alternative_text(good, tmp
     assert "&lt;script&gt;printed" in html
     assert 'alt="A line &amp; &#34;quotes&#34;"' in html
     assert "<mi>ℝ</mi>" in unescape(html)
-    assert "<mi>ℒ</mi>" in html
+    assert "<mi>ℒ</mi>" in unescape(html)
     assert html.count("<mtr>") == 2
     assert "$" not in re.sub(r"<pre>.*?</pre>", "", html, flags=re.S)
     assert "<h1>1 A toy of <math" in html
@@ -202,6 +202,20 @@ def test_the_index_shows_each_notebook_and_tells_what_failed(good, broken, tmp_p
 
 def notebook_of(*cells):
     return nbformat.v4.new_notebook(cells=list(cells))
+
+
+@pytest.mark.parametrize(
+    ("formula", "typeset"),
+    [
+        (r"\mathcal L", "<mi>ℒ</mi>"),
+        (r"\boldsymbol{\beta}", "<mi>𝜷</mi>"),
+        (r"\mathbb{1}", "<mn>𝟙</mn>"),
+        (r"\lVert x \rVert", '<mo stretchy="false">‖</mo><mi>x</mi>'),
+        (r"\begin{aligned} a &= b \\ c &= d \end{aligned}", "<mtr>"),
+    ],
+)
+def test_letters_bars_and_aligned_lines_are_typeset_as_browsers_need_them(formula, typeset):
+    assert typeset in unescape(render.mathml(formula))
 
 
 @pytest.mark.parametrize(
