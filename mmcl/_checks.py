@@ -20,9 +20,7 @@ def all_finite(name, x):
     if math.isfinite(x.mean()) or bool(torch.isfinite(x).all()):
         return x
     bad = int((~torch.isfinite(x)).sum())
-    raise ValueError(
-        f"{name} holds {bad} NaN or infinite value(s) of {x.numel()}; drop or impute those rows first"
-    )
+    raise ValueError(f"{name} holds {bad} NaN or infinite value(s) of {x.numel()}; drop or impute those rows first")
 
 
 def paired(x, x_tilde):
@@ -30,9 +28,7 @@ def paired(x, x_tilde):
     x, x_tilde = as_rows("x", x), as_rows("x_tilde", x_tilde)
     n, n_tilde = x.shape[-2], x_tilde.shape[-2]
     if n != n_tilde:
-        raise ValueError(
-            f"x has {n} rows and x_tilde {n_tilde}; row i of one must be paired with row i of the other"
-        )
+        raise ValueError(f"x has {n} rows and x_tilde {n_tilde}; row i of one must be paired with row i of the other")
     if n < 2:
         raise ValueError(f"n = {n} pairs; a contrastive loss compares pairs, so give at least 2")
     if x.shape[:-2] != x_tilde.shape[:-2]:

@@ -111,9 +111,7 @@ def digits_views(n_train=900, seed=0):
     images = torch.tensor(bunch.images, dtype=torch.float64)
     labels = torch.tensor(bunch.target, dtype=torch.int64)
     if not 2 <= n_train <= len(images) - 2:
-        raise ValueError(
-            f"n_train = {n_train}; there are {len(images)} images, so use 2 to {len(images) - 2}"
-        )
+        raise ValueError(f"n_train = {n_train}; there are {len(images)} images, so use 2 to {len(images) - 2}")
     row, column = torch.meshgrid(torch.arange(8), torch.arange(8), indexing="ij")
     white = (row + column) % 2 == 0
     order = torch.randperm(len(images), generator=as_generator(seed))

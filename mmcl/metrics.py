@@ -28,7 +28,7 @@ def sin_theta(u, v):
 
 
 def orthonormal_columns(name, u):
-    """An orthonormal basis (..., d, r) of the column space of u (..., d, r); ValueError if its columns are dependent."""
+    """Orthonormal basis (..., d, r) of the column space of u (..., d, r); ValueError if its columns are dependent."""
     u = all_finite(name, as_rows(name, u))
     d, r = u.shape[-2:]
     if r > d:
@@ -61,15 +61,11 @@ def top_k_accuracy(z, z_tilde, k=1, targets=None):
         raise ValueError(f"k = {k}, but there are only {m} candidates")
     if targets is None:
         if n > m:
-            raise ValueError(
-                f"{n} queries and {m} candidates; pass targets, the index of each query's partner"
-            )
+            raise ValueError(f"{n} queries and {m} candidates; pass targets, the index of each query's partner")
         targets = torch.arange(n, device=z.device)
     targets = torch.as_tensor(targets, device=z.device).expand(z.shape[:-1])
     if bool(((targets < 0) | (targets >= m)).any()):
-        raise ValueError(
-            f"targets run from {int(targets.min())} to {int(targets.max())}; allowed are 0 to {m - 1}"
-        )
+        raise ValueError(f"targets run from {int(targets.min())} to {int(targets.max())}; allowed are 0 to {m - 1}")
     z, z_tilde = (torch.nn.functional.normalize(a, dim=-1) for a in (z, z_tilde))
     rows = max(1, 2**22 // (m * z.shape[:-2].numel()))
     hits = 0

@@ -6,10 +6,7 @@ import torch
 from tqdm.auto import tqdm
 
 from mmcl._checks import all_finite, as_rows, at_least, paired, positive, rank_at_most
-from mmcl.losses import Linear, resolve
-
-_KEEP = 2**23  # the similarities s are kept whole up to this many entries (64 MB in float64)
-_BLOCK = 2**20  # entries of one block of rows where a matrix is walked instead
+from mmcl.losses import BLOCK, Linear, loss_and_covariance, resolve
 
 
 @dataclass(frozen=True)
@@ -63,7 +60,7 @@ def cross_covariance(x, x_tilde, weights=None):
 def _centred_product(x, x_tilde):
     """sum_i (x_i - mean x)(x~_i - mean x~)^T: centring one side is enough, and is done block by block."""
     n, mean = x.shape[-2], x.mean(-2, keepdim=True)
-    size = max(1, _BLOCK * n // x.numel())
+    size = max(1, BLOCK * n // x.numel())
     total = 0
     for start in range(0, n, size):
         rows = slice(start, start + size)
@@ -117,51 +114,9 @@ def truncated_svd(a, rank):
 
 
 def balanced_factors(u, s, v):
-    """Encoders g1 = s^(1/2) u^T, g2 = s^(1/2) v^T of M = u diag(s) v^T: the pair to retrieve with, g1 g1^T = g2 g2^T."""
+    """Encoders g1 = s^(1/2) u^T, g2 = s^(1/2) v^T of M = u diag(s) v^T, for which g1 g1^T = g2 g2^T."""
     root = s.sqrt().unsqueeze(-1)
     return root * u.mT, root * v.mT
-
-
-def loss_and_covariance(x, x_tilde, g1, g2, loss):
-    """Value l (without penalty) and contrastive cross-covariance S(beta) at the encoders.
-
-    The n x n similarities are kept only while they are small and walked in blocks of rows otherwise: O(n^2 (r + d))
-    time, O(n) memory beside the data.
-
-    Args:
-        x, x_tilde: (..., n, d1), (..., n, d2) pairs.
-        g1, g2: (..., r, d1), (..., r, d2) encoders.
-        loss: a name in `mmcl.losses.LOSSES` or a loss object.
-
-    Returns:
-        l (...,) and S (..., d1, d2); dL/dM = rho M - S, dL/dg1 = g2 (rho M - S)^T, dL/dg2 = g1 (rho M - S).
-
-    Reference: arXiv 2302.06232, Section 2; notebook 01, section 1.
-    """
-    loss = resolve(loss)
-    z, z_tilde = x @ g1.mT, x_tilde @ g2.mT
-    diagonal = (z * z_tilde).sum(-1)
-    bound = float(z.norm(dim=-1).amax() * z_tilde.norm(dim=-1).amax())
-    n, batch = x.shape[-2], x.shape[:-2].numel()
-    size = n if batch * n * n <= _KEEP else max(1, _BLOCK // (batch * n))
-    starts = range(0, n, size)
-
-    def block(start):
-        return loss._prepare(z[..., start : start + size, :] @ z_tilde.mT, start, bound)
-
-    rows, columns = [], None
-    for start in starts:
-        values = block(start)
-        row, column = loss._totals(values, diagonal, start)
-        rows.append(row)
-        columns = column if columns is None else loss._merge(columns, column)
-    together = loss._together(torch.cat(rows, -1), columns, diagonal)
-    s = (x * together.unsqueeze(-1)).mT @ x_tilde
-    for start, row in zip(starts, rows, strict=True):
-        values = values if len(starts) == 1 else block(start)
-        apart = loss._apart(values, diagonal, start, row, columns)
-        s = s + x[..., start : start + size, :].mT @ (apart @ x_tilde)
-    return loss._value(torch.cat(rows, -1), columns, diagonal), s / n
 
 
 def fit(x, x_tilde, rank, loss="linear", rho=1.0, tol=1e-8, max_steps=500, progress=False):

@@ -10,8 +10,7 @@ from tqdm.auto import tqdm
 
 from mmcl._checks import at_least, paired, positive, rank_at_most
 from mmcl.data import as_generator
-from mmcl.losses import resolve
-from mmcl.spectral import loss_and_covariance
+from mmcl.losses import loss_and_covariance, resolve
 
 
 @dataclass(frozen=True)
@@ -41,9 +40,7 @@ def random_encoders(x, x_tilde, rank, seed=0, scale=1.0):
     return draw(x), draw(x_tilde)
 
 
-def gradient_descent(
-    x, x_tilde, rank, loss="clip", rho=1.0, lr=0.1, steps=200, seed=0, scale=1.0, progress=False
-):
+def gradient_descent(x, x_tilde, rank, loss="clip", rho=1.0, lr=0.1, steps=200, seed=0, scale=1.0, progress=False):
     """Full-batch gradient descent on the factors: g1 += lr (g2 S^T - rho g2 g2^T g1), g2 likewise, S = S(beta).
 
     With S held fixed each step is one step of block power iteration on S, and S is all that the loss contributes.
@@ -77,9 +74,7 @@ def gradient_descent(
         down = rho * m - covariance
         g1, g2 = g1 - lr * g2 @ down.mT, g2 - lr * g1 @ down
         if not bool(torch.isfinite(g1).all()):
-            raise ValueError(
-                f"gradient descent diverged at step {step}: lr = {lr} is too long; try {lr / 10:g}"
-            )
+            raise ValueError(f"gradient descent diverged at step {step}: lr = {lr} is too long; try {lr / 10:g}")
     return _path(entries)
 
 
@@ -183,9 +178,7 @@ def lbfgs(x, x_tilde, rank, loss="clip", rho=1.0, tol=1e-8, max_steps=2000, seed
 
     record(scipy.optimize.OptimizeResult(x=start.numpy(), fun=objective(start.numpy())[0]))
     options = {"maxiter": max_steps, "maxfun": 10 * max_steps, "gtol": tol, "ftol": 0}
-    scipy.optimize.minimize(
-        objective, start.numpy(), jac=True, method="L-BFGS-B", callback=record, options=options
-    )
+    scipy.optimize.minimize(objective, start.numpy(), jac=True, method="L-BFGS-B", callback=record, options=options)
     return _path(entries)
 
 
