@@ -98,7 +98,8 @@ _templates.filters["inline"] = lambda text: _markdown(text, inline=True)
 def _output(output) -> Markup:
     """One output of a code cell."""
     if output.output_type == "stream":
-        return Markup('<pre class="{}">{}</pre>').format(output.name, output.text)
+        shown = Markup('<pre class="{}">{}</pre>').format(output.name, output.text)
+        return shown if output.text.strip() else Markup()
     if output.output_type == "error":
         trace = strip_ansi("\n".join(output.traceback))
         return Markup('<pre class="error" id="failed-cell">{}</pre>').format(trace)
