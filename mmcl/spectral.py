@@ -9,26 +9,6 @@ from mmcl._checks import all_finite, as_rows, at_least, paired, positive, rank_a
 from mmcl.losses import BLOCK, Linear, loss_and_covariance, resolve
 
 
-@dataclass(frozen=True)
-class Fit:
-    """Encoders fitted to pairs, with M = g1^T g2.
-
-    Attributes:
-        g1, g2: (..., rank, d1) and (..., rank, d2), balanced: g1 g1^T = g2 g2^T, diagonal, decreasing.
-        loss: (...,) the loss with its penalty, L = l + rho/2 ||M||_F^2, at the encoders.
-        steps: projected gradient steps taken (0 for the linear loss).
-        converged: (...,) bool, whether the tolerance was met.
-        history: (steps + 1, ...) L before the first step and after each.
-    """
-
-    g1: torch.Tensor
-    g2: torch.Tensor
-    loss: torch.Tensor
-    steps: int
-    converged: torch.Tensor
-    history: torch.Tensor
-
-
 def cross_covariance(x, x_tilde, weights=None):
     """Contrastive cross-covariance S(W) = 1/n x^T W x_tilde, the matrix a contrastive gradient step decomposes.
 
@@ -117,6 +97,26 @@ def balanced_factors(u, s, v):
     """Encoders g1 = s^(1/2) u^T, g2 = s^(1/2) v^T of M = u diag(s) v^T, for which g1 g1^T = g2 g2^T."""
     root = s.sqrt().unsqueeze(-1)
     return root * u.mT, root * v.mT
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Encoders fitted to pairs, with M = g1^T g2.
+
+    Attributes:
+        g1, g2: (..., rank, d1) and (..., rank, d2), balanced: g1 g1^T = g2 g2^T, diagonal, decreasing.
+        loss: (...,) the loss with its penalty, L = l + rho/2 ||M||_F^2, at the encoders.
+        steps: projected gradient steps taken (0 for the linear loss).
+        converged: (...,) bool, whether the tolerance was met.
+        history: (steps + 1, ...) L before the first step and after each.
+    """
+
+    g1: torch.Tensor
+    g2: torch.Tensor
+    loss: torch.Tensor
+    steps: int
+    converged: torch.Tensor
+    history: torch.Tensor
 
 
 def fit(x, x_tilde, rank, loss="linear", rho=1.0, tol=1e-8, max_steps=500, progress=False):

@@ -11,6 +11,7 @@ from tqdm.auto import tqdm
 from mmcl._checks import at_least, paired, positive, rank_at_most
 from mmcl.data import as_generator
 from mmcl.losses import loss_and_covariance, resolve
+from mmcl.spectral import balanced_factors, truncated_svd
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,60 @@ def gradient_descent(x, x_tilde, rank, loss="clip", rho=1.0, lr=0.1, steps=200, 
         if not bool(torch.isfinite(g1).all()):
             raise ValueError(f"gradient descent diverged at step {step}: lr = {lr} is too long; try {lr / 10:g}")
     return _path(entries)
+
+
+def projected_step(x, x_tilde, g1, g2, loss, rho, eta):
+    """One gradient step of length eta in M = g1^T g2, kept at its rank: M+ = SVD_r((1 - eta rho) M + eta S(beta(M))).
+
+    With eta = 1/rho it is SVD_r(S(beta(M)))/rho, the singular value decomposition of the contrastive
+    cross-covariance. It converges near a minimiser where eta (rho + `curvature`) < 2 and oscillates beyond.
+
+    Args:
+        x, x_tilde: (..., n, d1), (..., n, d2) pairs.
+        g1, g2: (..., r, d1), (..., r, d2) encoders.
+        loss: a name in `mmcl.losses.LOSSES` or a loss object.
+        rho: weight of the penalty.
+        eta: step length in M.
+
+    Returns:
+        g1, g2 after the step, balanced.
+
+    Reference: arXiv 2302.06232, Section 2; notebook 01, sections 4 and 5.
+    """
+    _, covariance = loss_and_covariance(x, x_tilde, g1, g2, loss)
+    return balanced_factors(*truncated_svd((1 - eta * rho) * g1.mT @ g2 + eta * covariance, g1.shape[-2]))
+
+
+def curvature(x, x_tilde, g1, g2, loss, steps=40, seed=0):
+    """Largest second derivative of l in M = g1^T g2 along unit directions tangent to the matrices of its rank.
+
+    Power iteration on D -> P_T(-dS(beta(M))[D]), with central differences of S and P_T the tangent projection.
+
+    Args:
+        x, x_tilde, g1, g2, loss: as for `projected_step`, without batch dimensions.
+        steps: power iterations.
+        seed: int or `torch.Generator` of the first direction.
+
+    Returns:
+        float, in the units of rho.
+    """
+    m = g1.mT @ g2
+    u, _, v = truncated_svd(m, g1.shape[-2])
+    identity = torch.eye(len(m), dtype=m.dtype, device=m.device)
+    direction = torch.randn(m.shape, generator=as_generator(seed), dtype=m.dtype).to(m.device)
+    length = 1e-4 * m.norm()
+
+    def covariance(at):
+        return loss_and_covariance(x, x_tilde, identity, at, loss)[1]
+
+    def tangent(a):
+        off = a - u @ (u.mT @ a)
+        return a - off + off @ v @ v.mT
+
+    for _ in range(steps):
+        unit = tangent(direction) / tangent(direction).norm()
+        direction = (covariance(m - length * unit) - covariance(m + length * unit)) / (2 * length)
+    return float((unit * direction).sum())
 
 
 def adamw(
