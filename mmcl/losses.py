@@ -21,6 +21,11 @@ KEEP = 2**23  # the similarities s are kept whole up to this many entries (64 MB
 BLOCK = 2**20  # entries of one block of rows where a matrix is walked instead
 
 
+def softplus(a):
+    """log(1 + exp a), to rounding error everywhere: `F.softplus` drops exp(-a) beyond a = 20, which is 2e-9."""
+    return -F.logsigmoid(-a)
+
+
 class Linear(SumLoss):
     """phi(x) = x/(n-1), psi(x) = x: the weights do not depend on s, and S is the sample cross-covariance."""
 
@@ -72,13 +77,13 @@ class SigLIP(SumLoss):
         self.scale, self.bias = scale, bias
 
     def _psi(self, s):
-        return F.softplus(self.scale * s + self.bias)
+        return softplus(self.scale * s + self.bias)
 
     def _slope(self, s):
         return self.scale * torch.sigmoid(self.scale * s + self.bias)
 
     def _positive(self, diagonal):
-        return F.softplus(-self.scale * diagonal - self.bias)
+        return softplus(-self.scale * diagonal - self.bias)
 
     def _positive_slope(self, diagonal):
         return -self.scale * torch.sigmoid(-self.scale * diagonal - self.bias)
@@ -92,7 +97,7 @@ class SoftTriplet(ExponentialLoss):
         self.tau, self.margin = tau, margin
 
     def _phi(self, a):
-        return self.tau * F.softplus(a)
+        return self.tau * softplus(a)
 
     def _phi_slope(self, a):
         return self.tau * torch.sigmoid(a)

@@ -38,13 +38,17 @@ def cross_covariance(x, x_tilde, weights=None):
 
 
 def _centred_product(x, x_tilde):
-    """sum_i (x_i - mean x)(x~_i - mean x~)^T: centring one side is enough, and is done block by block."""
-    n, mean = x.shape[-2], x.mean(-2, keepdim=True)
+    """sum_i (x_i - mean x)(x~_i - mean x~)^T, block by block.
+
+    Centring x is enough in exact arithmetic. Taking any one row from x_tilde costs no pass over the data and removes
+    a large mean there, which the rounding error of mean x would be multiplied with.
+    """
+    n, mean, origin = x.shape[-2], x.mean(-2, keepdim=True), x_tilde[..., :1, :]
     size = max(1, BLOCK * n // x.numel())
     total = 0
     for start in range(0, n, size):
         rows = slice(start, start + size)
-        total = total + (x[..., rows, :] - mean).mT @ x_tilde[..., rows, :]
+        total = total + (x[..., rows, :] - mean).mT @ (x_tilde[..., rows, :] - origin)
     return total
 
 
@@ -176,8 +180,9 @@ def _descend(x, x_tilde, rank, loss, rho, tol, max_steps, progress):
     zero = torch.zeros(*x.shape[:-2], x.shape[-1], x_tilde.shape[-1], dtype=x.dtype, device=x.device)
     state = at(*truncated_svd(zero, rank))
     eta = torch.full_like(state[-1], 1 / rho)
-    done = torch.zeros_like(eta, dtype=torch.bool)
-    history = [state[-1]]
+    converged = torch.zeros_like(eta, dtype=torch.bool)
+    done = converged
+    history, tiny = [state[-1]], torch.finfo(x.dtype).tiny
     for _ in tqdm(range(max_steps), desc=f"fit {loss!r}", unit="step", disable=not progress):
         _, _, _, m, gradient, value = state
         rounding = 64 * torch.finfo(x.dtype).eps * value.abs()
@@ -189,17 +194,20 @@ def _descend(x, x_tilde, rank, loss, rho, tol, max_steps, progress):
             if (falls | done | stuck).all():
                 break
             eta = eta.where(falls | done, eta / 2)
+        moves = falls & ~done
         state = tuple(
-            now.where(done.view(done.shape + (1,) * (now.ndim - done.ndim)), then)
+            then.where(moves.view(moves.shape + (1,) * (now.ndim - moves.ndim)), now)
             for now, then in zip(state, trial, strict=True)
         )
         u, s, v, m, new_gradient, value = state
         along = norm2(u.mT @ new_gradient) + norm2(new_gradient @ v) - norm2(u.mT @ new_gradient @ v)
-        done = done | (along <= tol**2 * norm2(rho * m - new_gradient)) | stuck
+        converged = along <= tol**2 * norm2(rho * m - new_gradient)
+        done = done | converged | stuck
         history.append(value)
         if done.all():
             break
-        curvature = (change * (new_gradient - gradient)).sum((-2, -1)) / norm2(change)
+        # an entry that did not move has change 0 and no curvature: it must not turn into NaN
+        curvature = (change * (new_gradient - gradient)).sum((-2, -1)) / norm2(change).clamp(min=tiny)
         eta = 1 / curvature.clamp(min=rho)
     u, s, v, _, _, value = state
-    return Fit(*balanced_factors(u, s, v), value, len(history) - 1, done & ~stuck, torch.stack(history))
+    return Fit(*balanced_factors(u, s, v), value, len(history) - 1, converged, torch.stack(history))
