@@ -31,7 +31,9 @@ class Spiked:
     noise_tilde: torch.Tensor
 
 
-def spiked(n, d1, d2, rank, noise_std=0.3, wrong_share=0.0, draws=None, seed=0, noise="isotropic", signal=1.0):
+def spiked(
+    n, d1, d2, rank, noise_std=0.3, wrong_share=0.0, draws=None, seed=0, noise="isotropic", signal=1.0, axes=None
+):
     """Pairs from the spiked model: x = U1 z + noise, x_tilde = U2 z_tilde + noise, z normal with variances ``signal``.
 
     The covariance of the noise is noise_std^2 times
@@ -50,6 +52,8 @@ def spiked(n, d1, d2, rank, noise_std=0.3, wrong_share=0.0, draws=None, seed=0, 
         seed: int, or a `torch.Generator` to go on from.
         noise: a kind by name, or a covariance (d, d), taken as it is; a tuple gives each modality its own.
         signal: variance of the latent coordinates, one number or ``rank`` of them, > 0.
+        axes: None for random U1, U2, else the pair (u1, u2) to use: with noise=(p.noise, p.noise_tilde) too, this
+            draws more pairs of the model that p was drawn from.
 
     Returns:
         Spiked, float64. U1, U2, W, the latents, the noise and the choice of wrong pairs differ from draw to draw.
@@ -74,7 +78,7 @@ def spiked(n, d1, d2, rank, noise_std=0.3, wrong_share=0.0, draws=None, seed=0, 
     def normal(*shape):
         return torch.randn(*batch, *shape, generator=generator, dtype=torch.float64)
 
-    u1, u2 = (torch.linalg.qr(normal(d, rank))[0] for d in (d1, d2))
+    u1, u2 = axes or (torch.linalg.qr(normal(d, rank))[0] for d in (d1, d2))
     z, fresh = (variances.sqrt() * normal(n, rank) for _ in range(2))
     order = torch.rand(*batch, n, generator=generator).argsort(-1)
     wrong = order < round(wrong_share * n)
@@ -107,9 +111,9 @@ def _noise_shape(kind, d, rank, normal):
 def _given(covariance, d):
     covariance = torch.as_tensor(covariance, dtype=torch.float64)
     if (
-        covariance.shape != (d, d)
+        covariance.shape[-2:] != (d, d)
         or not torch.allclose(covariance, covariance.mT)
-        or torch.linalg.eigvalsh(covariance)[0] < -1e-10 * covariance.trace()
+        or bool((torch.linalg.eigvalsh(covariance)[..., 0] < -1e-10 * covariance.abs().amax()).any())
     ):
         raise ValueError(
             f"noise of shape {tuple(covariance.shape)} is not a covariance of {d} coordinates: "

@@ -1,0 +1,100 @@
+"""Monte-Carlo studies of the spiked model: many draws in one batched call, and what to say about them."""
+
+import torch
+
+from mmcl.data import Spiked, as_generator, spiked
+from mmcl.metrics import sin_theta
+
+ENTRIES = 2**24  # data entries held at a time (128 MB in float64); draws beyond are done in chunks
+
+
+def errors(methods, n, d1, d2, rank, draws, seed=0, **model):
+    """||sinTheta(G1, U1)||_F of several methods on the same independent draws, in batches that fit in memory.
+
+    With one seed, studies that differ in wrong_share only use the same noise and nested sets of wrong pairs.
+
+    Args:
+        methods: dict name -> function of a `Spiked` batch that returns encoders (draws, rank, d1).
+        n, d1, d2, rank, model: arguments of `mmcl.data.spiked`.
+        draws: number of independent draws.
+        seed: int or `torch.Generator`.
+
+    Returns:
+        dict name -> (draws,) errors between 0 and sqrt(rank).
+    """
+    generator = as_generator(seed)
+    size = max(1, ENTRIES // (n * (d1 + d2)))
+    found = {name: [] for name in methods}
+    for start in range(0, draws, size):
+        p = spiked(n, d1, d2, rank, draws=min(size, draws - start), seed=generator, **model)
+        for name, method in methods.items():
+            found[name].append(sin_theta(method(p).mT, p.u1))
+    return {name: torch.cat(values) for name, values in found.items()}
+
+
+def interval(values, dim=-1):
+    """Mean over draws and its 95 % confidence limits (normal): three tensors without ``dim``."""
+    mean = values.mean(dim)
+    half = 1.96 * values.std(dim) / values.shape[dim] ** 0.5
+    return mean, mean - half, mean + half
+
+
+def bootstrap(statistic, *samples, resamples=500, seed=0):
+    """95 % percentile interval of a statistic of means over draws.
+
+    Args:
+        statistic: function of the means, one (resamples, ...) tensor per sample, vectorised over its first dimension.
+        samples: (..., draws) tensors; all are resampled with the same draws, so that their dependence is kept.
+
+    Returns:
+        The statistic of the sample means, and its lower and upper limits (quantiles over finite resamples).
+    """
+    draws = samples[0].shape[-1]
+    pick = torch.randint(draws, (resamples, draws), generator=as_generator(seed))
+    found = statistic(*(s[..., pick].mean(-1).movedim(-1, 0) for s in samples))
+    low, high = found.nanquantile(torch.tensor([0.025, 0.975], dtype=found.dtype), 0)
+    return statistic(*(s.mean(-1).unsqueeze(0) for s in samples))[0], low, high
+
+
+def stored(n, d1, d2, rank, seed=0, dtype=torch.float32, chunk=2**17, **model):
+    """One long draw of the spiked model, kept in ``dtype`` and drawn chunk by chunk, so that float64 is never kept.
+
+    Args:
+        n, d1, d2, rank, model: arguments of `mmcl.data.spiked`.
+        seed: int or `torch.Generator`.
+        chunk: pairs drawn at a time.
+
+    Returns:
+        Spiked with x and x_tilde in ``dtype``; z and z_tilde are None.
+    """
+    generator = as_generator(seed)
+    p = spiked(2, d1, d2, rank, seed=generator, **model)
+    x, x_tilde = torch.empty(n, d1, dtype=dtype), torch.empty(n, d2, dtype=dtype)
+    wrong = torch.empty(n, dtype=torch.bool)
+    model = {**model, "axes": (p.u1, p.u2), "noise": (p.noise, p.noise_tilde)}
+    for start in range(0, n, chunk):
+        rows = slice(start, min(start + chunk, n))
+        more = spiked(rows.stop - start, d1, d2, rank, seed=generator, **model)
+        x[rows], x_tilde[rows], wrong[rows] = more.x, more.x_tilde, more.wrong
+    return Spiked(x, x_tilde, p.u1, p.u2, None, None, wrong, p.noise, p.noise_tilde)
+
+
+def probe_risk(features, targets, features_test, targets_test, ridge=1e-6):
+    """Mean squared error of a linear probe: ridge regression with intercept, fitted and tested on given features.
+
+    Args:
+        features, targets: (..., m, r), (..., m, k) the labelled rows.
+        features_test, targets_test: (..., t, r), (..., t, k).
+        ridge: penalty, as a share of the features' mean variance, which keeps m <= r solvable.
+
+    Returns:
+        Mean squared error per target (...,), and the share of signs predicted wrongly (...,).
+    """
+    mean, level = features.mean(-2, keepdim=True), targets.mean(-2, keepdim=True)
+    a = features - mean
+    gram = a.mT @ a
+    gram = gram + ridge * gram.diagonal(dim1=-2, dim2=-1).mean(-1)[..., None, None] * torch.eye(a.shape[-1]).to(gram)
+    weights = torch.linalg.solve(gram, a.mT @ (targets - level))
+    predicted = (features_test - mean) @ weights + level
+    wrong = (predicted.sign() != targets_test.sign()).to(predicted.dtype)
+    return (predicted - targets_test).square().mean((-2, -1)), wrong.mean((-2, -1))
