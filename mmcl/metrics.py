@@ -56,6 +56,8 @@ def top_k_accuracy(z, z_tilde, k=1, targets=None):
     """
     z, z_tilde = all_finite("z", as_rows("z", z)), all_finite("z_tilde", as_rows("z_tilde", z_tilde))
     n, m = z.shape[-2], z_tilde.shape[-2]
+    if z.shape[:-2] != z_tilde.shape[:-2] or z.shape[-1] != z_tilde.shape[-1]:
+        raise ValueError(f"z is {tuple(z.shape)} and z_tilde {tuple(z_tilde.shape)}; only their row counts may differ")
     at_least(1, k=k)
     if k > m:
         raise ValueError(f"k = {k}, but there are only {m} candidates")
@@ -63,7 +65,10 @@ def top_k_accuracy(z, z_tilde, k=1, targets=None):
         if n > m:
             raise ValueError(f"{n} queries and {m} candidates; pass targets, the index of each query's partner")
         targets = torch.arange(n, device=z.device)
-    targets = torch.as_tensor(targets, device=z.device).expand(z.shape[:-1])
+    targets = torch.as_tensor(targets, device=z.device)
+    if targets.is_floating_point() or targets.shape not in ((n,), z.shape[:-1]):
+        raise ValueError(f"targets are {targets.dtype} of shape {tuple(targets.shape)}; give {n} indices, one a query")
+    targets = targets.to(torch.int64).expand(z.shape[:-1])
     if bool(((targets < 0) | (targets >= m)).any()):
         raise ValueError(f"targets run from {int(targets.min())} to {int(targets.max())}; allowed are 0 to {m - 1}")
     z, z_tilde = (torch.nn.functional.normalize(a, dim=-1) for a in (z, z_tilde))
@@ -73,4 +78,10 @@ def top_k_accuracy(z, z_tilde, k=1, targets=None):
         similarity = z[..., start : start + rows, :] @ z_tilde.mT
         own = similarity.gather(-1, targets[..., start : start + rows].unsqueeze(-1))
         hits = hits + ((similarity >= own).sum(-1) <= k).sum(-1)
-    return hits / n
+    return hits.to(torch.float64) / n
+
+
+def relative_error(a, b):
+    """||a - b|| / ||b||, Frobenius norms over all entries, as a float: 0 when equal."""
+    a, b = torch.as_tensor(a).detach(), torch.as_tensor(b).detach()
+    return float((a - b).norm() / b.norm())

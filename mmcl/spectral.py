@@ -38,17 +38,13 @@ def cross_covariance(x, x_tilde, weights=None):
 
 
 def _centred_product(x, x_tilde):
-    """sum_i (x_i - mean x)(x~_i - mean x~)^T, block by block.
-
-    Centring x is enough in exact arithmetic. Taking any one row from x_tilde costs no pass over the data and removes
-    a large mean there, which the rounding error of mean x would be multiplied with.
-    """
-    n, mean, origin = x.shape[-2], x.mean(-2, keepdim=True), x_tilde[..., :1, :]
-    size = max(1, BLOCK * n // x.numel())
+    """sum_i (x_i - mean x)(x~_i - mean x~)^T, centred block by block."""
+    n, means = x.shape[-2], [a.mean(-2, keepdim=True) for a in (x, x_tilde)]
+    size = max(1, BLOCK // 4 * n // x.numel())  # 2 MB: a block that stays in the cache costs next to nothing
     total = 0
     for start in range(0, n, size):
-        rows = slice(start, start + size)
-        total = total + (x[..., rows, :] - mean).mT @ (x_tilde[..., rows, :] - origin)
+        block, block_tilde = (a[..., start : start + size, :] - m for a, m in zip((x, x_tilde), means, strict=True))
+        total = total + block.mT @ block_tilde
     return total
 
 

@@ -35,7 +35,7 @@ def random_encoders(x, x_tilde, rank, seed=0, scale=1.0):
     generator = as_generator(seed)
 
     def draw(a):
-        uniform = torch.rand(*a.shape[:-2], rank, a.shape[-1], generator=generator, dtype=a.dtype)
+        uniform = torch.rand(*a.shape[:-2], rank, a.shape[-1], generator=generator, dtype=a.dtype).to(a.device)
         return scale * (2 * uniform - 1) / a.shape[-1] ** 0.5
 
     return draw(x), draw(x_tilde)
