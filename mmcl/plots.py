@@ -64,7 +64,7 @@ def curves(ax, x, lines, xlabel, ylabel, title="", log="", legend="best", every=
 
 def guide(ax, x, y, label):
     """A thin grey reference line, such as a predicted rate or a limit, with its name in the legend."""
-    ax.plot(x, y, color="#666666", linewidth=1.2, linestyle=(0, (4, 3)), label=label, zorder=1)
+    ax.plot(x, y, color="#666666", linewidth=1.2, linestyle=(0, (4, 3)), marker="", label=label, zorder=1)
     ax.legend(frameon=False, fontsize=9)
     return ax
 
@@ -93,3 +93,33 @@ def table_of_values(ax, values, rows, columns, xlabel, ylabel, title="", form="{
     ax.set(xticklabels=columns, yticklabels=rows)
     ax.set_title(title)
     return ax
+
+
+def stability(ax, products, lengths, settled, limit):
+    """Where the projected iteration converges: settled (products, lengths) bool, limit (products,) the predicted bound."""
+    with plt.rc_context(STYLE):
+        for holds, marker, colour, name in ((True, "o", COLOURS[0], "converges"), (False, "x", COLOURS[1], "oscillates")):
+            product, length = (settled == holds).nonzero()
+            ax.plot(products[product], lengths[length], marker, color=colour, linestyle="none", label=name)
+        ax.set(xscale="log", ylim=(0, 1.08), xlabel=r"$\tau\rho$", ylabel=r"relative step length $\eta\rho$")
+    guide(ax, products, limit, r"limit $2\rho/(\rho+h)$")
+    ax.legend(loc="lower left", bbox_to_anchor=(-0.1, 1.0), ncols=3, frameon=False, fontsize=9, columnspacing=1)
+
+
+def legend_below(figure, ax, columns=2):
+    """One legend for the whole figure, under its panels, with the names of ``ax``."""
+    for panel in figure.axes:
+        if panel.get_legend():
+            panel.get_legend().remove()
+    figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=columns, frameon=False, fontsize=9)
+
+
+def plain_ticks(ax, x=None):
+    """Ticks of logarithmic axes as plain numbers, such as 0.2 or 4,000; those of the x axis at ``x`` if it is given."""
+    for axis in (ax.xaxis, ax.yaxis):
+        if axis.get_scale() == "log":
+            axis.set_major_formatter(lambda value, _: f"{value:,.6g}")
+            axis.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "25" else "")
+    if x is not None:
+        ax.set_xticks(x)
+        ax.set_xticks([], minor=True)
