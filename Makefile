@@ -99,7 +99,7 @@ outputs: | $(ENVIRONMENT) ## run all notebooks and refresh the outputs committed
 	@$(MAKE) reports PROFILE=default
 	@for n in $(NAMES); do $(PYTHON) -m mmcl outputs notebooks/$$n.ipynb build/default/$$n.run.ipynb || exit 1; done
 
-readme: | $(ENVIRONMENT) ## refresh the measured column of README.md from the committed notebooks
+readme: | $(ENVIRONMENT) ## refresh README.md's figure and numbers from the committed notebooks
 	@$(PYTHON) -m mmcl readme README.md $(NAMES:%=notebooks/%.ipynb)
 
 # ---------------------------------------------------------------- checks and tools

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import base64
 import sys
 from pathlib import Path
 
@@ -48,6 +49,8 @@ def _outputs(args) -> int:
 
 
 def _readme(args) -> int:
+    first = render.figures(nbformat.read(args.notebooks[0], 4))[0]
+    args.notebooks[0].with_name("argument.png").write_bytes(base64.b64decode(first.data["image/png"]))
     claims = {c.id: c for path in args.notebooks for c in claims_of(nbformat.read(path, 4))}
     text = args.readme.read_text("utf-8")
     if (new := run.measured_column(text, claims)) != text:
@@ -80,7 +83,7 @@ def main(argv: list[str] | None = None) -> int:
     sub = command(_outputs, "copy the outputs of an executed notebook into the committed one")
     sub.add_argument("committed", type=Path)
     sub.add_argument("executed", type=Path)
-    sub = command(_readme, "refresh the measured column of README.md from the notebooks' claims")
+    sub = command(_readme, "refresh README.md's figure and measured column from the committed notebooks")
     sub.add_argument("readme", type=Path)
     sub.add_argument("notebooks", type=Path, nargs="+")
 

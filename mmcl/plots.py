@@ -96,9 +96,10 @@ def table_of_values(ax, values, rows, columns, xlabel, ylabel, title="", form="{
 
 
 def stability(ax, products, lengths, settled, limit):
-    """Where the projected iteration converges: settled (products, lengths) bool, limit (products,) the predicted bound."""
+    """Where the projected iteration converges: settled (products, lengths) bool, limit (products,) predicted."""
+    outcomes = (True, "o", COLOURS[0], "converges"), (False, "x", COLOURS[1], "oscillates")
     with plt.rc_context(STYLE):
-        for holds, marker, colour, name in ((True, "o", COLOURS[0], "converges"), (False, "x", COLOURS[1], "oscillates")):
+        for holds, marker, colour, name in outcomes:
             product, length = (settled == holds).nonzero()
             ax.plot(products[product], lengths[length], marker, color=colour, linestyle="none", label=name)
         ax.set(xscale="log", ylim=(0, 1.08), xlabel=r"$\tau\rho$", ylabel=r"relative step length $\eta\rho$")

@@ -142,19 +142,23 @@ def _checked(html: str) -> str:
     return html
 
 
+def figures(notebook) -> list:
+    """The outputs of an executed notebook that hold a figure, in order."""
+    outputs = (o for c in notebook.cells for o in c.get("outputs", []))
+    return [o for o in outputs if "image/png" in o.get("data", {})]
+
+
 def _summary(notebook, name: str) -> dict:
     """Title, first paragraph, claims, first figure and problem of a notebook."""
     text = next((c.source for c in notebook.cells if c.cell_type == "markdown"), "")
     title = re.search(r"^# +(.*)$", text, re.M)
     blocks = [b for b in re.split(r"\n\s*\n|^#.*$", text, flags=re.M) if b and b.strip()]
-    outputs = (o for c in notebook.cells for o in c.get("outputs", []))
-    figures = (o for o in outputs if "image/png" in o.get("data", {}))
     return {
         "name": name,
         "title": title[1] if title else name,
         "first": _markdown(blocks[0].strip()) if blocks else "",
         "claims": claims_of(notebook),
-        "figure": next(map(_output, figures), ""),
+        "figure": "".join(map(_output, figures(notebook)[:1])),
         "problem": notebook.metadata.get("mmcl", {}).get("problem", ""),
     }
 

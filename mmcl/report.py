@@ -108,7 +108,7 @@ class _Ledger(list):
 _claims: dict[str, Claim] = {}
 
 
-def claim(id: str, statement: str, measured, expected, tolerance) -> bool:
+def claim(id: str, statement: str, measured, expected, tolerance) -> None:
     """Check a statement by a number, show the verdict, and keep it for the ledger.
 
     Args:
@@ -119,8 +119,7 @@ def claim(id: str, statement: str, measured, expected, tolerance) -> bool:
             -below <= measured - expected <= above; one of the two may be infinite, so that
             ``expected=0.5, tolerance=(0, inf)`` claims "at least 0.5".
 
-    Returns:
-        Whether the claim holds. A measured value that is NaN or infinite never does.
+    A measured value that is NaN or infinite never holds.
 
     Raises:
         ValueError: if a value is not one number, expected is not finite, or a tolerance is negative,
@@ -140,7 +139,6 @@ def claim(id: str, statement: str, measured, expected, tolerance) -> bool:
         raise ValueError(f"claim {id}: tolerance must be >= 0, finite on one side at least; got {tolerance}")
     _claims[made.id] = made
     display(made)
-    return made.holds
 
 
 def ledger() -> None:

@@ -5,7 +5,7 @@ import torch
 from mmcl.data import Spiked, as_generator, spiked
 from mmcl.metrics import sin_theta
 
-ENTRIES = 2**24  # data entries held at a time (128 MB in float64); draws beyond are done in chunks
+ENTRIES = 2**21  # data entries held at a time (16 MB in float64, what caches like); draws beyond are done in chunks
 
 
 def errors(methods, n, d1, d2, rank, draws, seed=0, **model):

@@ -34,7 +34,6 @@ import torch
 from scipy.optimize import linear_sum_assignment
 
 from mmcl import data, plots, spectral, training, unimodal
-from mmcl.losses import LOSSES
 from mmcl.metrics import sin_theta
 from mmcl.report import claim, ledger, show
 
@@ -60,11 +59,9 @@ if n_unpaired < n or rank >= min(d1, d2):
 pairs = data.spiked(n, d1, d2, rank, seed=seed)
 best = spectral.fit(pairs.x, pairs.x_tilde, rank, "clip")
 descent = training.gradient_descent(pairs.x, pairs.x_tilde, rank, "clip", lr=0.1, steps=500, seed=seed)
-excess = {
-    "SVD of the contrastive cross-covariance": (best.history - best.loss).clamp(min=1e-9),
-    "gradient descent on the encoders": (descent.loss - best.loss).clamp(min=1e-9),
-}
-claim("0.1", "gradient descent ends at the value of the SVD iteration", descent.loss[-1] / best.loss, 1, tolerance=1e-6);
+excess = {"SVD of the contrastive cross-covariance": (best.history - best.loss).clamp(min=1e-9),
+          "gradient descent on the encoders": (descent.loss - best.loss).clamp(min=1e-9)}
+claim("0.1", "gradient descent ends at the value of the SVD iteration", descent.loss[-1] / best.loss, 1, tolerance=1e-6)
 
 # %% [markdown]
 # For the second: the error of the learned subspace against the share of wrong pairs, when each modality has noise of its
@@ -80,7 +77,7 @@ for share in wrong_shares:
     errors["multimodal, linear loss"].append(sin_theta(g1.mT, noisy.u1))
 errors = {name: torch.stack(e) for name, e in errors.items()}
 lead = (errors["PCA of one modality"] - errors["multimodal, linear loss"])[wrong_shares == 0.5].min()
-claim("0.2", "half of the pairs wrong, noise within modalities: PCA's error minus multimodal's, smallest of draws", lead, 0, (0, inf));
+claim("0.2", "half of the pairs wrong, noise within modalities: PCA's error minus multimodal's, smallest of draws", lead, 0, (0, inf))
 
 # %% [markdown]
 # For the third: rows of unknown pairing are matched one to one by cosine similarity of the encodings, and the encoders
@@ -106,7 +103,7 @@ def detect_and_refit(draw):
 
 rounds = torch.stack([detect_and_refit(data.spiked(known + n_unpaired, d1, d2, rank, seed=seed + k)) for k in range(draws)])
 gain = rounds[:, 0] - rounds[:, 3]
-claim("0.3", "error removed by unpaired rows, mean of draws", gain.mean(), 2 * gain.std() / draws**0.5, (0, inf));
+claim("0.3", "error removed by unpaired rows, mean of draws", gain.mean(), 2 * gain.std() / draws**0.5, (0, inf))
 
 # %%
 figure, (one, two, three) = plots.panels(columns=3, width=4.1, height=3.9)

@@ -72,7 +72,7 @@ def gradient_identity_error(loss, x, x_tilde, rank, rho):
 
 small = data.spiked(n=12, d1=17, d2=13, rank=3, draws=draws, seed=seed)
 with_grad = {name: gradient_identity_error(make(), small.x, small.x_tilde, 3, rho) for name, make in LOSSES.items()}
-claim("1.1", "gradient identity, worst of nine losses", max(with_grad.values()), 0, tolerance=1e-10);
+claim("1.1", "gradient identity, worst of nine losses", max(with_grad.values()), 0, tolerance=1e-10)
 
 # %% [markdown]
 # The picture shows the nine weight matrices at the same similarities of 16 pairs, of which the last four are wrongly
@@ -117,7 +117,7 @@ pls = PLSSVD(n_components=rank, scale=False).fit(x.numpy(), x_tilde.numpy())
 claim("1.2b", "linear loss: same subspace as PLSSVD", sin_theta(linear.g1.mT, pls.x_weights_), 0, tolerance=1e-8)
 g1, g2 = linear.g1, linear.g2
 value = LOSSES["linear"]()((x @ g1.mT) @ (x_tilde @ g2.mT).mT) + rho / 2 * (g1.mT @ g2).square().sum()
-claim("1.2c", "linear loss: minimum of Lemma 2.1", value / linear.loss, 1, tolerance=1e-10);
+claim("1.2c", "linear loss: minimum of Lemma 2.1", value / linear.loss, 1, tolerance=1e-10)
 
 # %%
 singular_values = torch.linalg.svdvals(spectral.cross_covariance(x, x_tilde))
@@ -155,19 +155,13 @@ def distance_to_linear(temperature):
 distance = torch.stack([distance_to_linear(t) for t in temperatures])
 far = temperatures >= 10
 slopes = np.polyfit(np.log(temperatures[far]), distance[far].log().numpy(), 1)[0]
-claim("1.3", "CLIP to linear: log-log slope in tau, mean of draws", slopes.mean(), -1, tolerance=0.02);
+claim("1.3", "CLIP to linear: log-log slope in tau, mean of draws", slopes.mean(), -1, tolerance=0.02)
 
 # %%
 figure, (ax,) = plots.panels(width=5.5)
 band = tuple(distance.quantile(q, dim=1) for q in (0.5, 0.05, 0.95))
-plots.curves(
-    ax,
-    temperatures,
-    {f"CLIP, median and 90% of {draws} draws": band},
-    "temperature $\\tau$ / largest similarity",
-    "relative distance to the linear S",
-    log="xy",
-)
+plots.curves(ax, temperatures, {f"CLIP, median and 90% of {draws} draws": band},
+             "temperature $\\tau$ / largest similarity", "relative distance to the linear S", log="xy")
 plots.guide(ax, temperatures[far], band[0][-1] * temperatures[-1] / temperatures[far], "slope $-1$")
 show(figure, alt="Relative distance between CLIP's S and the linear one against tau: a straight line of slope minus one.")
 
@@ -203,7 +197,7 @@ def closure():
 minimiser.step(closure)
 step1, step2 = training.projected_step(x, x_tilde, g1, g2, clip, rho, eta)
 found = (free[0].mT @ free[1]).detach()
-claim("1.4a", "a step in M is a truncated SVD", relative_error(found, step1.mT @ step2), 0, tolerance=1e-5);
+claim("1.4a", "a step in M is a truncated SVD", relative_error(found, step1.mT @ step2), 0, tolerance=1e-5)
 
 # %% [markdown]
 # In the factors, the gradient step $G_1 \mathrel{+}= \lambda(G_2S^\top - \rho\,G_2G_2^\top G_1)$ is one step of block power
@@ -226,7 +220,7 @@ def rate(error):
 
 
 ratio = predicted.log() / torch.tensor([np.log(rate(e)) for e in error.T])
-claim("1.4b", "linear loss: steps per e-fold, measured / predicted, mean of draws", ratio.mean(), 1, (0.06, 0.02));
+claim("1.4b", "linear loss: steps per e-fold, measured / predicted, mean of draws", ratio.mean(), 1, (0.06, 0.02))
 
 # %% [markdown]
 # (The measured speed comes out a few percent above the predicted, since the directions after the $(r+1)$-th decay
@@ -262,7 +256,7 @@ claim("1.5a", "CLIP: relative difference of value to L-BFGS, worst of nine", gap
 claim("1.5b", "CLIP: sinTheta to L-BFGS, worst of nine", angle.max(), 0, tolerance=1e-3)
 best = spectral.fit(x, x_tilde, rank, clip, rho=rho)
 descent = training.gradient_descent(x, x_tilde, rank, clip, rho, lr, steps=1500, seed=seed)
-claim("1.5c", "CLIP: long gradient descent reaches the same value", descent.loss[-1] / best.loss, 1, tolerance=1e-6);
+claim("1.5c", "CLIP: long gradient descent reaches the same value", descent.loss[-1] / best.loss, 1, tolerance=1e-6)
 
 # %% [markdown]
 # > **Only the product $\tau\rho$ matters.** Scaling $M$ by $\tau$ turns the loss at $(\tau, \rho)$ into $\tau$ times the
@@ -294,7 +288,7 @@ limit = 2 / (1 + h * tau / products)
 settled = np.stack([settles(f, p / tau, lengths) for f, p in zip(fits, products, strict=True)])
 clear = abs(lengths / limit[:, None] - 1) > 0.1
 agreement = (settled == (lengths < limit[:, None]))[clear].mean()
-claim("1.5d", "share of step lengths, 10% off the limit, that behave as predicted", agreement, 1, tolerance=0);
+claim("1.5d", "share of step lengths, 10% off the limit, that behave as predicted", agreement, 1, tolerance=0)
 
 # %%
 figure, (left, right) = plots.panels(columns=2, width=4.6)
@@ -332,12 +326,10 @@ h_best = training.curvature(x, x_tilde, best.g1, best.g2, clip)
 for _ in range(50):
     svd.append(training.projected_step(x, x_tilde, *svd[-1], clip, rho, min(1 / rho, 1.2 / (rho + h_best))))
 settings = {"rho": rho, "normalize": False, "seed": seed}
-runs = {
-    "SVD iteration": (torch.arange(51), *(torch.stack(g) for g in zip(*svd, strict=True))),
-    "gradient descent": (descent.step, descent.g1, descent.g2),
-    "AdamW, batches of 50": (lambda p: (p.step, p.g1, p.g2))(training.adamw(x, x_tilde, rank, clip, **settings)),
-    "AdamW as published": (lambda p: (p.step, p.g1, p.g2))(training.adamw(x, x_tilde, rank, clip, seed=seed)),
-}
+runs = {"SVD iteration": (torch.arange(51), *(torch.stack(g) for g in zip(*svd, strict=True))),
+        "gradient descent": (descent.step, descent.g1, descent.g2),
+        "AdamW, batches of 50": (lambda p: (p.step, p.g1, p.g2))(training.adamw(x, x_tilde, rank, clip, **settings)),
+        "AdamW as published": (lambda p: (p.step, p.g1, p.g2))(training.adamw(x, x_tilde, rank, clip, seed=seed))}
 
 
 def above_minimum(g1, g2):
@@ -351,7 +343,7 @@ distance = {name: sin_theta(g1.mT, pairs.u1.expand(len(g1), -1, -1)) for name, (
 near = {name: int(runs[name][0][(e < 0.01 * best.loss).nonzero()[0]]) for name, e in excess.items() if e.min() < 0.01 * best.loss}
 ratio = near["gradient descent"] / near["SVD iteration"]
 claim("1.6a", "steps to 1% above the minimum: gradient descent / SVD iteration", ratio, 3, tolerance=(0, inf))
-claim("1.6b", "SVD iteration: loss above the minimum after 50 steps", excess["SVD iteration"][-1] / best.loss, 0, tolerance=1e-6);
+claim("1.6b", "SVD iteration: loss above the minimum after 50 steps", excess["SVD iteration"][-1] / best.loss, 0, tolerance=1e-6)
 
 # %%
 figure, (left, right) = plots.panels(columns=2, width=4.6)
@@ -392,7 +384,7 @@ claim("1.7a", "M, so the loss, is unchanged by A (condition up to 50)", change, 
 accuracy = torch.stack([torch.stack([top1(a, b) for a, b in zip(*gs, strict=True)]) for gs in zip(g1, g2, strict=True)])
 found = training.lbfgs(x, x_tilde, rank, clip, rho=rho, seed=seed)
 lost = top1(best.g1, best.g2) - top1(found.g1[-1], found.g2[-1])
-claim("1.7b", "top-1 lost by L-BFGS's factors, same loss", lost, 3 * (0.5 / test_pairs) ** 0.5, tolerance=(0, inf));
+claim("1.7b", "top-1 lost by L-BFGS's factors, same loss", lost, 3 * (0.5 / test_pairs) ** 0.5, tolerance=(0, inf))
 
 # %%
 figure, (ax,) = plots.panels(width=5.5)
@@ -423,7 +415,7 @@ claim("1.8a", "digits: gradient identity, worst of nine losses", max(errors), 0,
 ours = spectral.fit(a, b, rank, clip, rho=rho)
 theirs = training.lbfgs(a, b, rank, clip, rho=rho, seed=seed)
 claim("1.8b", "digits: CLIP value relative to L-BFGS", theirs.loss[-1] / ours.loss, 1, tolerance=1e-6)
-claim("1.8c", "digits: sinTheta to L-BFGS", sin_theta(ours.g1.mT, theirs.g1[-1].mT), 0, tolerance=1e-3);
+claim("1.8c", "digits: sinTheta to L-BFGS", sin_theta(ours.g1.mT, theirs.g1[-1].mT), 0, tolerance=1e-3)
 
 # %% [markdown]
 # For retrieval we compare four pairs of encoders, all of them SVDs, over random splits: the balanced factors of the
@@ -453,7 +445,7 @@ scores = {name: np.array([[cell[name] for cell in row] for row in retrieval]) fo
 gain = (scores["whitened, linear loss"] - scores["linear loss, singular vectors"])[:, ranks.index(20)]
 standard_error = gain.std(ddof=1) / splits**0.5
 claim("1.8d", "digits, rank 20: top-1 gained by whitening over singular vectors", gain.mean(), 2 * standard_error, tolerance=(0, inf))
-claim("1.8e", "digits, rank 20: held-out top-1, whitened linear loss", scores["whitened, linear loss"][:, ranks.index(20)].mean(), 100 / 897, tolerance=(0, inf));
+claim("1.8e", "digits, rank 20: held-out top-1, whitened linear loss", scores["whitened, linear loss"][:, ranks.index(20)].mean(), 100 / 897, tolerance=(0, inf))
 
 # %%
 figure, (ax,) = plots.panels(width=5.5)

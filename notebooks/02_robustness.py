@@ -79,13 +79,8 @@ left = {
     for kind, p in half.items()
 }
 off = {kind: abs(float((values.mean() - 0.5) / (values.std() / draws**0.5))) for kind, values in left.items()}
-_ = claim(
-    "2.1",
-    "half of the pairs wrong: signal left in S minus 1/2, in standard errors, worst noise",
-    max(off.values()),
-    0,
-    tolerance=4,
-)
+claim("2.1", "half of the pairs wrong: signal left in S minus 1/2, in standard errors, worst noise", max(off.values()),
+      0, tolerance=4)
 
 # %% [markdown]
 # The picture shows $S$ of one data set in the basis that begins with $U_1$ and $U_2$. As pairs turn wrong, the block
@@ -99,10 +94,8 @@ for ax, share in zip(axes, (0.0, 0.5, 0.9), strict=True):
     b1[:, :rank], b2[:, :rank] = p.u1, p.u2
     s = b1.mT @ spectral.cross_covariance(p.x, p.x_tilde) @ b2
     plots.matrix(ax, s[: 4 * rank, : 4 * rank], f"{share:.0%} of the pairs wrong", limit=1)
-show(
-    figure,
-    alt="Three heat maps of S: the diagonal block of the signal fades with wrong pairs, the background does not.",
-)
+show(figure,
+     alt="Three heat maps of S: the diagonal block of the signal fades with wrong pairs, the background does not.")
 
 # %%
 Markdown(
@@ -142,7 +135,7 @@ by_size, by_share = ({
     kind: torch.stack([
         errors({"": mmcl}, m, draws=draws, noise=kind, wrong_share=1 - eta, seed=seed + m, **model)[""] for m, eta in grid
     ]) for kind in KINDS
-} for grid in ([(m, 1.0) for m in sizes], [(4 * n, eta) for eta in shares]))  # fmt: skip
+} for grid in ([(m, 1.0) for m in sizes], [(4 * n, eta) for eta in shares]))
 usable_sizes = {kind: [i for i, m in enumerate(sizes) if predicted(kind, m) < most / 4] for kind in KINDS}
 usable_shares = {kind: [i for i, s in enumerate(shares) if predicted(kind, 4 * n, 1 - s) < most / 4] for kind in KINDS}
 
@@ -174,26 +167,17 @@ worst_slope(
 
 # %%
 ratios = [
-    (
-        float(values[kind][i].square().mean().sqrt()) / guess(i) - 1,
-        float(values[kind][i].std() / values[kind][i].mean()),
-    )
+    (float(values[kind][i].square().mean().sqrt()) / guess(i) - 1,
+     float(values[kind][i].std() / values[kind][i].mean()))
     for kind in KINDS
-    for values, usable, guess in (
-        (by_size, usable_sizes, lambda i, kind=kind: predicted(kind, sizes[i])),
-        (by_share, usable_shares, lambda i, kind=kind: predicted(kind, 4 * n, 1 - shares[i])),
-    )
+    for values, usable, guess in ((by_size, usable_sizes, lambda i, kind=kind: predicted(kind, sizes[i])),
+        (by_share, usable_shares, lambda i, kind=kind: predicted(kind, 4 * n, 1 - shares[i])))
     for i in usable[kind]
 ]
 if ratios:
     ratio, spread = max(ratios, key=lambda r: abs(r[0]))
-    claim(
-        "2.4",
-        "measured error over first-order prediction, minus 1, worst point in range",
-        ratio,
-        0,
-        tolerance=0.08 + 4 * spread / draws**0.5,
-    )
+    claim("2.4", "measured error over first-order prediction, minus 1, worst point in range", ratio, 0,
+          tolerance=0.08 + 4 * spread / draws**0.5)
 
 # %%
 shape = theory.rate_bound(sizes, 1.0, d1, d2, rank)
@@ -202,20 +186,15 @@ constant = float(by_size[noise][start].mean() / shape[start])
 bounds = [theory.rate_bound(a, s, d1, d2, rank, constant) for a, s in ((sizes, 1.0), (4 * n, shares))]
 if len(usable_sizes[noise]) > 1:
     slack = by_size[noise].mean(-1)[start + 1 :] / bounds[0][start + 1 :]
-    claim(
-        "2.5",
-        f"error over the bound fitted at n = {sizes[start]}, largest of all greater n, {noise} noise",
-        slack.max(),
-        1,
-        tolerance=(inf, 0.05),
-    )
+    claim("2.5", f"error over the bound fitted at n = {sizes[start]}, largest of all greater n, {noise} noise",
+          slack.max(), 1, tolerance=(inf, 0.05))
 
 # %%
 figure, axes = plots.panels(columns=2, width=4.4)
 plots.curves(axes[0], sizes, {k: interval(v) for k, v in by_size.items()}, "$n$ pairs, all right",
-             r"$\|\sin\Theta(G_1,U_1)\|_F$", "Error falls as $n^{-1/2}$", log="xy", legend=None)  # fmt: skip
+             r"$\|\sin\Theta(G_1,U_1)\|_F$", "Error falls as $n^{-1/2}$", log="xy", legend=None)
 plots.curves(axes[1], shares, {k: interval(v) for k, v in by_share.items()}, rf"share $\eta$ of right pairs, $n={4 * n}$",
-             "", r"... and as $1/\eta$", log="xy", legend=None)  # fmt: skip
+             "", r"... and as $1/\eta$", log="xy", legend=None)
 for ax, at, bound in zip(axes, (sizes, shares), bounds, strict=True):
     plots.guide(ax, at, bound, r"Theorem 3.1, $C$ fitted once")
     ax.axhline(most, color="black", linewidth=0.8)
@@ -223,10 +202,8 @@ for ax, at, bound in zip(axes, (sizes, shares), bounds, strict=True):
 plots.plain_ticks(axes[0], sizes[::2])
 plots.plain_ticks(axes[1], [0.1, 0.2, 0.3, 0.5, 1])
 plots.legend_below(figure, axes[0], columns=4)
-show(
-    figure,
-    alt="Error against n and against the share of right pairs: straight lines of slopes -1/2 and -1 that saturate.",
-)
+show(figure,
+     alt="Error against n and against the share of right pairs: straight lines of slopes -1/2 and -1 that saturate.")
 
 # %%
 Markdown(
@@ -253,13 +230,8 @@ Markdown(
 p = spiked(n, draws=min(draws, 8), noise="diagonal", seed=seed, **model)
 closed, path = unimodal.fit_masked(p.x, rank), unimodal.train_masked(p.x, rank, steps=300, seed=seed)
 away = sin_theta(path.mT, closed.mT.expand_as(path.mT))
-_ = claim(
-    "2.6",
-    "trained on sampled masks: distance from the closed form at the end, as a share of that at the start",
-    away[-1].mean() / away[0].mean(),
-    0,
-    tolerance=0.15,
-)
+claim("2.6", "trained on sampled masks: distance from the closed form at the end, as a share of that at the start",
+      away[-1].mean() / away[0].mean(), 0, tolerance=0.15)
 
 
 # %%
@@ -284,23 +256,14 @@ for ax, kind in zip(axes, KINDS, strict=True):
     c = spectral.cross_covariance(p.x, p.x)
     tops = {"PCA": unimodal.leading_eigenvectors(c, len(directions)),
             "unimodal, masked": unimodal.leading_eigenvectors(unimodal.without_diagonal(c), len(directions)),
-            "MMCL": spectral.truncated_svd(spectral.cross_covariance(p.x, p.x_tilde), len(directions))[0].mT}  # fmt: skip
+            "MMCL": spectral.truncated_svd(spectral.cross_covariance(p.x, p.x_tilde), len(directions))[0].mT}
     found = {name: interval((g @ p.u1).square().sum(-1).cumsum(-1).T / rank) for name, g in tops.items()}
-    plots.curves(
-        ax,
-        directions,
-        found,
-        "leading directions $k$",
-        "share of $U_1$ found" if ax is axes[0] else "",
-        f"{kind} noise",
-        legend=None,
-    )
+    plots.curves(ax, directions, found, "leading directions $k$", "share of $U_1$ found" if ax is axes[0] else "",
+                 f"{kind} noise", legend=None)
     ax.axvline(rank, color="#666666", linewidth=0.8)
 plots.legend_below(figure, axes[0], columns=3)
-show(
-    figure,
-    alt="With correlated noise only MMCL finds the signal in its first r directions; half of the pairs are wrong.",
-)
+show(figure,
+     alt="With correlated noise only MMCL finds the signal in its first r directions; half of the pairs are wrong.")
 
 # %% [markdown]
 # **So:** the diagonal of the covariance misleads PCA, and deleting it cures that; structure off the diagonal misleads
@@ -324,22 +287,13 @@ lines = {k: {m: torch.stack([study[k][s][m] for s in wrong_shares]) for m in met
 # %%
 figure, axes = plots.panels(columns=3, width=3.4)
 for ax, kind in zip(axes, KINDS, strict=True):
-    plots.curves(
-        ax,
-        wrong_shares,
-        {m: interval(v) for m, v in lines[kind].items()},
-        "share of wrong pairs",
-        r"$\|\sin\Theta(G_1,U_1)\|_F$" if ax is axes[0] else "",
-        f"{kind} noise",
-        legend=None,
-    )
+    plots.curves(ax, wrong_shares, {m: interval(v) for m, v in lines[kind].items()}, "share of wrong pairs",
+                 r"$\|\sin\Theta(G_1,U_1)\|_F$" if ax is axes[0] else "", f"{kind} noise", legend=None)
     ax.set_ylim(0, 1.08 * most)
     ax.axhline(most, color="black", linewidth=0.8)
 plots.legend_below(figure, axes[0], columns=3)
-show(
-    figure,
-    alt="Error against the share of wrong pairs: MMCL rises, the others are flat; under correlated noise MMCL wins.",
-)
+show(figure,
+     alt="Error against the share of wrong pairs: MMCL rises, the others are flat; under correlated noise MMCL wins.")
 
 # %% [markdown]
 # The first-order errors (for the unimodal methods: bias of the population eigenvectors plus sampling error, see
@@ -358,15 +312,10 @@ verdicts = [
     float(((study[kind][share]["MMCL"] - study[kind][share][name]).mean() > 0) == (together > alone[kind, name]))
     for kind, name in alone for share in wrong_shares for together in [predicted(kind, n, share)]
     if together < most / 2 and abs(together - alone[kind, name]) > max(together, alone[kind, name]) / 4
-]  # fmt: skip
+]
 if verdicts:
-    claim(
-        "2.7",
-        f"share of {len(verdicts)} comparisons of MMCL and a unimodal method that go as predicted",
-        sum(verdicts) / len(verdicts),
-        1,
-        tolerance=0,
-    )
+    claim("2.7", f"share of {len(verdicts)} comparisons of MMCL and a unimodal method that go as predicted",
+          sum(verdicts) / len(verdicts), 1, tolerance=0)
 
 # %% [markdown]
 # Both halves of the sentence, at the share nearest to one half: the difference between the better unimodal method and
@@ -379,13 +328,9 @@ for id, kind in (("2.8", "isotropic"), ("2.9", "correlated")):
     gain = study[kind][share][name] - study[kind][share]["MMCL"]
     wins = predicted(kind, n, share) < alone[kind, name]
     if min(predicted(kind, n, share), alone[kind, name]) < most / 2:
-        claim(
-            id,
-            f"{kind} noise, {share:.0%} wrong: MMCL {'wins against' if wins else 'loses to'} {name}; error saved / its s.e.",
-            gain.mean() / (gain.std() / draws**0.5),
-            0,
-            tolerance=(0, inf) if wins else (inf, 0),
-        )
+        claim(id,
+              f"{kind} noise, {share:.0%} wrong: MMCL {'wins against' if wins else 'loses to'} {name}; error saved / its s.e.",
+              gain.mean() / (gain.std() / draws**0.5), 0, tolerance=(0, inf) if wins else (inf, 0))
 
 # %%
 rows = ["| noise | against | curves cross at a share of wrong pairs | first order |", "|---|---|---|---|"]
@@ -410,13 +355,8 @@ gaps = [
 ]
 if gaps:
     gap, width = max(gaps, key=lambda g: abs(g[0]))
-    claim(
-        "2.10",
-        "share of wrong pairs at the crossing minus first order, worst where not saturated",
-        gap,
-        0,
-        tolerance=0.05 + width,
-    )
+    claim("2.10", "share of wrong pairs at the crossing minus first order, worst where not saturated", gap, 0,
+          tolerance=0.05 + width)
 
 # %%
 Markdown(
@@ -457,35 +397,20 @@ for kind, p in half.items():
 pairs = [(kind, name) for kind in KINDS for name in methods]
 cost = torch.stack([(risk[k] - risk[k[0], "known subspace"])[-1].mean() for k in pairs])
 ranks = torch.stack([torch.stack([feature_error[k].mean() for k in pairs]), cost]).argsort(-1).argsort(-1).double()
-_ = claim(
-    "2.11",
-    "rank correlation of feature error and excess risk downstream, 3 kinds of noise x 3 methods",
-    torch.corrcoef(ranks)[0, 1],
-    1,
-    tolerance=(0.4, inf),
-)
+claim("2.11", "rank correlation of feature error and excess risk downstream, 3 kinds of noise x 3 methods",
+      torch.corrcoef(ranks)[0, 1], 1, tolerance=(0.4, inf))
 
 # %%
 figure, axes = plots.panels(columns=3, width=3.4)
 for ax, kind in zip(axes, KINDS, strict=True):
-    plots.curves(
-        ax,
-        few,
-        {name: interval(v) for (k, name), v in sign_risk.items() if k == kind},
-        "labelled rows",
-        "share of signs wrong" if ax is axes[0] else "",
-        f"{kind} noise",
-        log="x",
-        legend=None,
-    )
+    plots.curves(ax, few, {name: interval(v) for (k, name), v in sign_risk.items() if k == kind}, "labelled rows",
+                 "share of signs wrong" if ax is axes[0] else "", f"{kind} noise", log="x", legend=None)
     ax.set_ylim(0, 0.55)
     ax.axhline(0.5, color="black", linewidth=0.8)
     plots.plain_ticks(ax, few)
 plots.legend_below(figure, axes[0], columns=4)
-show(
-    figure,
-    alt="Two-class error against labels: under correlated noise only MMCL's features come near the known subspace.",
-)
+show(figure,
+     alt="Two-class error against labels: under correlated noise only MMCL's features come near the known subspace.")
 
 # %%
 Markdown(
@@ -525,13 +450,8 @@ for name, (kind, std) in settings.items():
     treated[name] = torch.stack([weights_and_error(p, LOSSES["clip"](tau=t)) for t in taus], 1)
     linear_error[name] = sin_theta(mmcl(p).mT, p.u1)
 excess = torch.stack([v[1].mean(-1) / v[0].mean(-1) - 1 for v in treated.values()])
-_ = claim(
-    "2.12a",
-    "CLIP's mean weight of wrong pairs over that of right ones, minus 1, smallest over tau and noise",
-    excess.min(),
-    0,
-    tolerance=(0, inf),
-)
+claim("2.12a", "CLIP's mean weight of wrong pairs over that of right ones, minus 1, smallest over tau and noise",
+      excess.min(), 0, tolerance=(0, inf))
 
 # %% [markdown]
 # Do these weights matter? At each fit we give all pairs the same weight, $\beta_i\to\bar\beta$, keep the weights of the
@@ -540,13 +460,8 @@ _ = claim(
 
 # %%
 levelled = torch.stack([v[3].mean(-1) / v[2].mean(-1) for v in treated.values()])
-_ = claim(
-    "2.12b",
-    "error with the weights of the pairs made equal, over CLIP's, farthest from 1",
-    levelled.flatten()[(levelled - 1).abs().argmax()],
-    1,
-    tolerance=0.15,
-)
+claim("2.12b", "error with the weights of the pairs made equal, over CLIP's, farthest from 1",
+      levelled.flatten()[(levelled - 1).abs().argmax()], 1, tolerance=0.15)
 
 # %%
 figure, axes = plots.panels(columns=2, width=4.4)
@@ -554,11 +469,11 @@ pulls = {
     f"{kind} pairs, {name}": interval(v[i]) for name, v in treated.items() for i, kind in ((0, "right"), (1, "wrong"))
 }
 plots.curves(axes[0], taus, pulls, r"temperature $\tau$", r"mean weight $\beta_i$ of a pair", "CLIP lets go of the right pairs",
-             log="x", legend=None)  # fmt: skip
+             log="x", legend=None)
 axes[0].legend(fontsize=8, frameon=False, loc="lower right")
 change = {name: interval(treated[name][2] / linear_error[name]) for name in settings}
 plots.curves(axes[1], taus, change, r"temperature $\tau$", "error of CLIP / error of the linear loss", "... and what it does to the error",
-             log="x", legend="best")  # fmt: skip
+             log="x", legend="best")
 axes[1].axhline(1, color="black", linewidth=0.8)
 for ax in axes:
     plots.plain_ticks(ax, taus)
@@ -578,14 +493,14 @@ def mmcl_clip(p):
 
 
 with_clip = {kind: [errors({**methods, "MMCL, CLIP": mmcl_clip}, clip_n, draws=draws, noise=kind, wrong_share=share,
-                           seed=seed + 4, **model) for share in clip_shares] for kind in KINDS}  # fmt: skip
+                           seed=seed + 4, **model) for share in clip_shares] for kind in KINDS}
 
 # %%
 figure, axes = plots.panels(columns=3, width=3.4)
 for ax, kind in zip(axes, KINDS, strict=True):
     shown = {m: interval(torch.stack([found[m] for found in with_clip[kind]])) for m in with_clip[kind][0]}
     plots.curves(ax, clip_shares, shown, f"share of wrong pairs, $n={clip_n}$",
-                 r"$\|\sin\Theta(G_1,U_1)\|_F$" if ax is axes[0] else "", f"{kind} noise", legend=None)  # fmt: skip
+                 r"$\|\sin\Theta(G_1,U_1)\|_F$" if ax is axes[0] else "", f"{kind} noise", legend=None)
     ax.set_ylim(0, 1.08 * most)
 plots.legend_below(figure, axes[0], columns=4)
 show(figure, alt="CLIP's error follows that of the linear loss as pairs turn wrong, in all three kinds of noise.")
@@ -615,11 +530,9 @@ Markdown(
 # %%
 lowest = 10 / filter_n**0.5
 etas = [1.0, 0.5, 0.2, 5 * lowest, 2 * lowest, lowest]
-kinds_of_fit = {
-    "no filter": lambda p: spectral.fit(p.x, p.x_tilde, 4),
-    "threshold 0.5": lambda p: filtered_fit(p.x, p.x_tilde, 4, 0.5),
-    "threshold 0": lambda p: filtered_fit(p.x, p.x_tilde, 4, 0.0),
-}
+kinds_of_fit = {"no filter": lambda p: spectral.fit(p.x, p.x_tilde, 4),
+                "threshold 0.5": lambda p: filtered_fit(p.x, p.x_tilde, 4, 0.5),
+                "threshold 0": lambda p: filtered_fit(p.x, p.x_tilde, 4, 0.0)}
 filtered = torch.zeros(3, len(etas), filter_draws, dtype=torch.float64)
 for i in range(filter_draws):
     for j, eta in enumerate(etas):
@@ -635,8 +548,7 @@ def slope(which, first, last):
 
 for id, text, at, expected, tolerance in (
     ("2.13", "no filter, all eta", (0, 0, 6), 1, 0.1), ("2.14", "threshold 0.5, eta from 1 to 0.2", (1, 0, 3), 0.5, 0.12),
-    ("2.15", f"threshold 0, eta from {5 * lowest:.2g} to {lowest:.2g}", (2, 3, 6), 0.1, 0.12),
-):  # fmt: skip
+    ("2.15", f"threshold 0, eta from {5 * lowest:.2g} to {lowest:.2g}", (2, 3, 6), 0.1, 0.12)):
     claim(
         id, f"filter: log-log slope of the error in 1/eta, {text}", slope(*at)[0], expected, tolerance + slope(*at)[1]
     )
@@ -652,21 +564,16 @@ small = dict(d1=10, d2=10, rank=4, noise_std=1.0, noise="correlated")
 price_of = {name: (lambda p, f=f: f(p).g1) for name, f in kinds_of_fit.items()}
 priced = [errors(price_of, 4 * n, draws=draws, wrong_share=1 - eta, seed=seed + 5, **small) for eta in etas[:3]]
 with_bias = interval(priced[0]["threshold 0"] - priced[0]["no filter"])
-_ = claim(
-    "2.16",
-    "correlated noise, no pair wrong: error that the filter adds (lower limit of its interval)",
-    with_bias[1],
-    0,
-    tolerance=(0, inf),
-)
+claim("2.16", "correlated noise, no pair wrong: error that the filter adds (lower limit of its interval)", with_bias[1],
+      0, tolerance=(0, inf))
 
 # %%
 figure, axes = plots.panels(columns=2, width=4.4)
 shown = {name: interval(filtered[i]) for i, name in enumerate(kinds_of_fit)}
 plots.curves(axes[0], etas, shown, r"share $\eta$ of right pairs", r"$\|\sin\Theta(G_1,U_1)\|_F$",
-             f"Noise 0.01, $n={filter_n:,}$: a gain", log="xy", legend=None)  # fmt: skip
+             f"Noise 0.01, $n={filter_n:,}$: a gain", log="xy", legend=None)
 plots.curves(axes[1], etas[:3], {m: interval(torch.stack([f[m] for f in priced])) for m in price_of},
-             r"share $\eta$ of right pairs", "", f"Correlated noise, $n={4 * n:,}$: a loss", log="xy", legend=None)  # fmt: skip
+             r"share $\eta$ of right pairs", "", f"Correlated noise, $n={4 * n:,}$: a loss", log="xy", legend=None)
 plots.plain_ticks(axes[1], etas[:3])
 plots.legend_below(figure, axes[0], columns=3)
 show(figure, alt="At low noise the filter flattens the error in eta; under correlated noise it raises the error.")
@@ -692,11 +599,9 @@ Markdown(
 # shuffled: half of them wrong costs less than half of the accuracy. The picture asks whether CLIP or a filter helps.
 
 # %%
-digit_shares, learners = [0.0, 0.2, 0.4, 0.6, 0.8], {
-    "linear loss": lambda x, y: spectral.fit(x, y, 20),
+digit_shares, learners = [0.0, 0.2, 0.4, 0.6, 0.8], {"linear loss": lambda x, y: spectral.fit(x, y, 20),
     "CLIP": lambda x, y: spectral.fit(x, y, 20, clip, tol=1e-2, max_steps=15),
-    "filtered, threshold 0.5": lambda x, y: filtered_fit(x, y, 20, 0.5),
-}  # fmt: skip
+    "filtered, threshold 0.5": lambda x, y: filtered_fit(x, y, 20, 0.5)}
 views = [digits_views(seed=seed + i) for i in range(splits)]
 
 
@@ -722,20 +627,15 @@ def shuffled(y, share):
 
 retrieval = {name: torch.stack([
     top_k_accuracy(x_test @ f.g1.mT, y_test @ f.g2.mT) for s in digit_shares for f in [learn(x, shuffled(y, s))]
-]) for name, learn in learners.items()}  # fmt: skip
+]) for name, learn in learners.items()}
 kept = retrieval["linear loss"][2:4].mean() / retrieval["linear loss"][0].mean()
-_ = claim(
-    "2.17",
-    "digits: share of the linear loss's accuracy left with half of the pairs wrong (mean of 0.4 and 0.6)",
-    kept,
-    0.5,
-    tolerance=(0, inf),
-)
+claim("2.17", "digits: share of the linear loss's accuracy left with half of the pairs wrong (mean of 0.4 and 0.6)",
+      kept, 0.5, tolerance=(0, inf))
 
 # %%
 figure, (ax,) = plots.panels(width=5.5)
 plots.curves(ax, digit_shares, {m: interval(v) for m, v in retrieval.items()}, "share of shuffled training pairs",
-             "top-1 among held-out images", "Digits: retrieval with wrong pairs")  # fmt: skip
+             "top-1 among held-out images", "Digits: retrieval with wrong pairs")
 ax.set_ylim(0, None)
 show(figure, alt="Retrieval against the share of shuffled pairs for the linear loss, CLIP and the filtered fit.")
 

@@ -1,5 +1,6 @@
 """The files of the repository agree with each other."""
 
+import base64
 import pkgutil
 import re
 import tomllib
@@ -12,6 +13,7 @@ import yaml
 from packaging.requirements import Requirement
 
 import mmcl
+from mmcl.render import figures
 from mmcl.report import claims_of
 from mmcl.run import README_HEADER, choose_parameters, measured_column, parameters_of
 
@@ -114,6 +116,12 @@ def test_claim_ids_are_unique_and_begin_with_the_number_of_their_notebook(commit
 def test_the_measured_column_of_the_readme_is_current(committed):
     claims = {c.id: c for notebook in committed.values() for c in claims_of(notebook)}
     assert measured_column(README.read_text("utf-8"), claims) == README.read_text("utf-8"), "run make readme"
+
+
+def test_the_figure_of_the_readme_is_the_first_of_notebook_00(committed):
+    first = figures(committed[SOURCES[0].stem])[0]
+    drawn = (ROOT / "notebooks" / "argument.png").read_bytes()
+    assert base64.b64decode(first.data["image/png"]) == drawn, "run make readme"
 
 
 def test_each_row_of_the_readme_names_what_exists():
