@@ -181,7 +181,18 @@ def loss_and_covariance(x, x_tilde, g1, g2, loss):
 
     Reference: arXiv 2302.06232, Section 2; notebook 01, section 1.
     """
-    loss = resolve(loss)
+    loss, n = resolve(loss), x.shape[-2]
+    batch = torch.broadcast_shapes(x.shape[:-2], g1.shape[:-2])
+    together = max(1, BLOCK // 4 // n**2)  # batch entries whose similarities, 2 MB, stay in the cache
+    if batch.numel() > together:
+        flat = [a.expand(*batch, *a.shape[-2:]).flatten(0, -3).split(together) for a in (x, x_tilde, g1, g2)]
+        values, covariances = zip(*(_walk(*part, loss) for part in zip(*flat, strict=True)), strict=True)
+        return torch.cat(values).unflatten(0, batch), torch.cat(covariances).unflatten(0, batch)
+    return _walk(x, x_tilde, g1, g2, loss)
+
+
+def _walk(x, x_tilde, g1, g2, loss):
+    """`loss_and_covariance` of a few batch entries, in blocks of rows where n is large."""
     z, z_tilde = x @ g1.mT, x_tilde @ g2.mT
     diagonal = (z * z_tilde).sum(-1)
     bound = float(z.norm(dim=-1).amax() * z_tilde.norm(dim=-1).amax())

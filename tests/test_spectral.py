@@ -225,7 +225,7 @@ def test_fit_stops_at_a_stationary_point_of_the_factors_or_says_that_it_did_not(
     assert bool(found.converged) == (name != "triplet")
     g1, g2 = (g.clone().requires_grad_() for g in (found.g1, found.g2))
     value = loss((x @ g1.mT) @ (x_tilde @ g2.mT).mT) + 0.25 * (g1.mT @ g2).square().sum()
-    assert abs(float(value.detach() - found.loss)) < 1e-12 * abs(float(value))
+    assert abs(float(value.detach() - found.loss)) < 1e-12 * abs(float(found.loss))
     if name != "triplet":
         _, covariance = loss_and_covariance(x, x_tilde, found.g1, found.g2, loss)
         size = covariance.norm() * found.g1.norm()
@@ -254,16 +254,13 @@ def test_batched_fit_is_the_fit_of_each_entry(name):
     assert many.g1.shape == (2, 2, 2, 6)
     assert many.g2.shape == (2, 2, 2, 5)
     assert many.history.shape == (many.steps + 1, 2, 2)
-    steps = []
     for i in np.ndindex(2, 2):
         one = fit(x[i], x_tilde[i], 2, loss, rho=0.5, max_steps=400)
-        steps.append(one.steps)
         assert bool(one.converged) == bool(many.converged[i])
         # a kink amplifies rounding: only the value is the same there
         tolerance = 1e-2 if name == "triplet" else 1e-5
         assert abs(float(many.loss[i] / one.loss) - 1) < (1e-5 if name == "triplet" else 1e-11)
         assert relative(many.g1[i].mT @ many.g2[i], one.g1.mT @ one.g2) < tolerance
-    assert name == "linear" or many.steps >= max(steps) - 5
 
 
 def test_an_entry_without_any_signal_does_not_disturb_the_others():
