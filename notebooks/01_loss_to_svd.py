@@ -467,7 +467,8 @@ white, white_test = ([a @ w for a, w in zip(views, whiten, strict=True)] for vie
 
 def held_out_top1(f, views, power=0.5):
     """Top-1 of the held-out views for a fit whose directions are scaled by sigma^power; 0.5 leaves it balanced."""
-    scale = f.g1.square().sum(-1).unsqueeze(-2) ** (power - 0.5)
+    sigma = f.g1.square().sum(-1).unsqueeze(-2)
+    scale = (sigma ** (power - 0.5)).where(sigma > 0, 0)  # a view with constant pixels has fewer than 32 directions
     return top_k_accuracy(views[0] @ f.g1.mT * scale, views[1] @ f.g2.mT * scale)
 
 

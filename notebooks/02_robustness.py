@@ -269,7 +269,7 @@ for upper, lower, kind in zip(axes[:3], axes[3:], KINDS, strict=True):
     values = {m: interval(v.T) for m, (v, _) in found.items()}
     captured = {m: interval((g @ half[kind].u1).square().sum(-1).cumsum(-1).T / rank) for m, (_, g) in found.items()}
     first = kind == KINDS[0]
-    plots.curves(upper, range(1, k + 1), values, "", "value" if first else "", f"{kind} noise", legend=None)
+    plots.curves(upper, range(1, k + 1), values, "", "eigen- or singular value" if first else "", f"{kind} noise", legend=None)
     plots.curves(lower, range(1, k + 1), captured, "first $k$ directions", "share of $U_1$ in them" if first else "", legend=None)
     for ax in (upper, lower):
         ax.axvline(rank, color="#666666", linewidth=0.8)
