@@ -266,7 +266,7 @@ taus, rhos = (0.5, 1.0, 2.0), (0.1, 0.5, 1.0)
 gap, angle, steps = (np.zeros((3, 3)) for _ in range(3))
 for i, j in np.ndindex(3, 3):
     loss = LOSSES["clip"](tau=taus[i])
-    ours = spectral.fit(x, x_tilde, rank, loss, rho=rhos[j])
+    ours = spectral.fit(x, x_tilde, rank, loss, rho=rhos[j], max_steps=3000)
     theirs = training.lbfgs(x, x_tilde, rank, loss, rho=rhos[j], seed=seed)
     gap[i, j] = abs(theirs.loss[-1] / ours.loss - 1)
     angle[i, j] = sin_theta(ours.g1.mT, theirs.g1[-1].mT)
@@ -413,8 +413,11 @@ change = max(relative_error(m, best.g1.mT @ best.g2) for m in (g1.mT @ g2).flatt
 claim("1.7a", "M, so the loss, is unchanged by A (condition up to 50)", change, 0, tolerance=1e-10)
 accuracy = torch.stack([torch.stack([top1(a, b) for a, b in zip(*gs, strict=True)]) for gs in zip(g1, g2, strict=True)])
 found = training.lbfgs(x, x_tilde, rank, clip, rho=rho, seed=seed)
-lost = top1(best.g1, best.g2) - top1(found.g1[-1], found.g2[-1])
-claim("1.7b", "top-1 lost by L-BFGS's factors, same loss", lost, 3 * (0.5 / test_pairs) ** 0.5, tolerance=(0, inf))
+balanced = float(top1(best.g1, best.g2))
+noise = 3 * (balanced * (1 - balanced) / test_pairs) ** 0.5
+if rank > 1 and balanced > 3 * noise:  # an accuracy near zero has nothing to lose
+    claim("1.7b", f"top-1 lost at condition number {conditions[-1]:g} (median A), at the same loss; three standard errors",
+          balanced - accuracy[-1].median(), noise, tolerance=(0, inf))
 
 # %%
 figure, (ax,) = plots.panels(width=5.5)
@@ -427,7 +430,7 @@ show(figure, alt="Top-1 accuracy falls as the condition number of A grows, while
 
 # %%
 Markdown(
-    f"**So:** at one and the same loss, top-1 is {float(top1(best.g1, best.g2)):.2f} with the balanced factors, "
+    f"**So:** at one and the same loss, top-1 is {balanced:.2f} with the balanced factors, "
     f"{float(top1(found.g1[-1], found.g2[-1])):.2f} with those L-BFGS ends at, and {float(accuracy[-1].median()):.2f} at "
     f"condition number {conditions[-1]:g}. `fit` returns the balanced pair, $G_1G_1^\\top = G_2G_2^\\top$; training on the "
     "factors ends wherever its start led it."
