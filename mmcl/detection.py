@@ -76,8 +76,8 @@ def problem(x, x_tilde, x_unpaired, x_tilde_unpaired, rank, folds):
     folds, n = min(folds, len(x)), len(x)
     if (fewest := n - math.ceil(n / folds)) <= rank:
         raise ValueError(
-            f"n = {n} pairs in {folds} folds leave {fewest} to fit with; a density ratio in {rank} dimensions needs more "
-            f"than {rank}: use more pairs, more folds or a lower rank"
+            f"n = {n} pairs in {folds} folds leave {fewest} to fit with; a density ratio in {rank} dimensions needs "
+            f"more than {rank}: use more pairs, more folds or a lower rank"
         )
     more = []
     for name, rows, d in (
@@ -86,9 +86,7 @@ def problem(x, x_tilde, x_unpaired, x_tilde_unpaired, rank, folds):
     ):
         rows = as_rows(name, rows).to(x.dtype)
         if rows.ndim > 2 or rows.shape[-1] != d:
-            raise ValueError(
-                f"{name} has shape {tuple(rows.shape)}; give rows of the paired data's dimension, (N, {d})"
-            )
+            raise ValueError(f"{name} has shape {tuple(rows.shape)}; give rows of the dimension of the pairs, (N, {d})")
         more.append(all_finite(name, rows) if len(rows) else rows)
     return Problem(x, x_tilde, *more, rank, folds)
 
@@ -183,9 +181,7 @@ def detect_pairs(
     p = problem(x, x_tilde, x_unpaired, x_tilde_unpaired, fit.g1.shape[-2], folds)
     before = getattr(fit, "pairs", torch.empty(0, 2, dtype=torch.int64))
     if len(before) and bool((before.amax(0) >= torch.tensor([len(p.more), len(p.more_tilde)])).any()):
-        raise ValueError(
-            f"fit.pairs has indices up to {before.amax(0).tolist()}; pass the unpaired rows it was made with"
-        )
+        raise ValueError(f"fit.pairs goes up to {before.amax(0).tolist()}; pass the unpaired rows it was made with")
     return detect(fit, p, before, *checked(fdr, edges, score))
 
 

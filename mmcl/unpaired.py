@@ -29,7 +29,7 @@ __all__ = [
 class UnpairedLoss(ExponentialLoss):
     """L' without its penalty, for a set E of edges among rows whose pairing is unknown:
 
-        -1/|E| sum_{(i,j) in E} s_ij + tau/(2|E|) sum_i log sum_j exp(s_ij/tau) + tau/(2|E|) sum_j log sum_i exp(s_ij/tau)
+        1/|E| [ -sum_{(i,j) in E} s_ij + tau/2 sum_i log sum_j exp(s_ij/tau) + tau/2 sum_j log sum_i exp(s_ij/tau) ]
 
     Its weights are W = n/|E| (1_E - (P + Q)/2), P and Q the row and column softmax of s/tau: those of CLIP, with the
     edges in place of the diagonal. On the edges (i, i) it is CLIP.
