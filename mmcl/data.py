@@ -1,4 +1,4 @@
-"""Data: the spiked model of the paper, two views of real handwritten digits, and the numbers the authors published."""
+"""Data: the spiked model, two views of the digits of scikit-learn, MNIST and Fashion-MNIST, the published numbers."""
 
 import json
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ import sklearn.datasets
 import torch
 
 from mmcl._checks import at_least, rank_at_most, share
+from mmcl.idx import load_fashion_mnist, load_mnist  # noqa: F401, part of this module's interface
 
 
 @dataclass(frozen=True)
