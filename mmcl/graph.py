@@ -181,7 +181,7 @@ def cluster(z, z_tilde, clusters, seed=0, starts=10):
     For several k on one graph, ``cluster(z[..., : k - 1], z_tilde[..., : k - 1], k)`` with z, z_tilde from one call
     of `spectral_coordinates` saves the singular value decompositions.
     """
-    points = torch.cat([z, z_tilde], -2)
+    points = torch.cat([z, z_tilde], -2).round(decimals=9)  # rows that are equal but for rounding stay together
     kmeans = sklearn.cluster.KMeans(clusters, n_init=starts, random_state=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", sklearn.exceptions.ConvergenceWarning)  # fewer clusters than asked for
