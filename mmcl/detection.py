@@ -226,4 +226,6 @@ def controlled(p, before, fdr):
     above = [(torch.cat(null).unsqueeze(0) >= odds.unsqueeze(1)).sum(1) for null in (rows, columns)]
     values = (above[0] + 0.5 + (above[1] + 0.5) * n2 / n1) / (2 * len(p.x) + 1)
     keep = torch.as_tensor(false_discovery_control(values.clamp(max=1).numpy())) <= fdr
+    best = odds.new_full((n2,), -math.inf).scatter_reduce(0, at[keep], odds[keep], "amax")
+    keep &= odds == best[at]  # of rows that want the same column, the likeliest
     return Detected(torch.stack([keep.nonzero().squeeze(1), at[keep]], 1), odds[keep].sigmoid())
