@@ -21,10 +21,12 @@ class Detected:
         pairs: (m, 2) int64, row of the first modality and row of the second, by row.
         confidence: (m,) estimated probability that the pair is right, from the Gaussian density ratio: the odds of the
             pair against every other that shares one of its rows and, under error control, against having no partner.
+        rate: (m,) under error control, the smallest ``fdr`` at which the pair is still detected; else None.
     """
 
     pairs: torch.Tensor
     confidence: torch.Tensor
+    rate: torch.Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -225,7 +227,8 @@ def controlled(p, before, fdr):
         columns.append(log_odds(Scores(b_known, a), s.row_sum, max(n1, n2), own=False)[0])
     above = [(torch.cat(null).unsqueeze(0) >= odds.unsqueeze(1)).sum(1) for null in (rows, columns)]
     values = (above[0] + 0.5 + (above[1] + 0.5) * n2 / n1) / (2 * len(p.x) + 1)
-    keep = torch.as_tensor(false_discovery_control(values.clamp(max=1).numpy())) <= fdr
+    rate = torch.as_tensor(false_discovery_control(values.clamp(max=1).numpy()))
+    keep = rate <= fdr
     best = odds.new_full((n2,), -math.inf).scatter_reduce(0, at[keep], odds[keep], "amax")
     keep &= odds == best[at]  # of rows that want the same column, the likeliest
-    return Detected(torch.stack([keep.nonzero().squeeze(1), at[keep]], 1), odds[keep].sigmoid())
+    return Detected(torch.stack([keep.nonzero().squeeze(1), at[keep]], 1), odds[keep].sigmoid(), rate[keep])

@@ -346,6 +346,15 @@ def test_share_of_wrong_pairs_is_at_most_the_rate_asked_for(fdr, refit):
     assert recall.mean() > 0.35
 
 
+def test_a_smaller_rate_keeps_the_pairs_that_say_so():
+    data, _, _ = overlapping(150, 300, 250, 200, seed=22, noise_std=0.15)
+    plain = fit(*data[:2], 5)
+    some, more = (detect_pairs(plain, *data, fdr=q) for q in (0.03, 0.3))
+    assert 0 < len(some.pairs) < len(more.pairs)
+    assert torch.equal(more.pairs[more.rate <= 0.03], some.pairs)
+    assert detect_pairs(plain, *data).rate is None
+
+
 def test_with_unequal_sides_and_with_no_partner_at_all_the_rate_holds_too():
     for rows, columns, partners in ((300, 100, 60), (100, 300, 60), (300, 300, 0)):
         wrong, _ = shares(12, partners, 0.2, rows, columns, noise_std=0.2)
