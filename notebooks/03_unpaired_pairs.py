@@ -62,7 +62,7 @@ if edges not in EDGE_RULES or score not in SCORES or sorted(set(n_unpaired)) != 
 if min(draws, splits) < 2 or 4 * n // 5 <= rank or rank >= min(d1, d2) or min(n, *n_unpaired) < batch_size:
     raise ValueError(f"use draws, splits >= 2, 4n/5 > rank, rank < min(d1, d2), n and N >= batch_size; got {n = }, {rank = }")
 torch.set_num_threads(1)  # many small matrices: a second thread costs more than it gives
-dims, model, inf = (d1, d2, rank), dict(d1=d1, d2=d2, rank=rank, noise_std=noise_std), float("inf")
+half, model, inf = max(2, draws // 2), dict(d1=d1, d2=d2, rank=rank, noise_std=noise_std), float("inf")
 paper = published("5.1")
 as_published = (n, d1, d2, rank, noise_std, epochs, batch_size, test_pairs) == tuple(
     paper["setting"][k] for k in ("n", "d1", "d2", "r", "noise_std", "epochs_paired", "batch_size", "test_pairs"))
@@ -160,16 +160,16 @@ if shuffled_sizes[-1] >= 10 * batch_size:
           interval(lost)[2], 0, tolerance=(inf, 0))
 
 # %%
-figure, (ax,) = plots.panels(width=6.4, height=3.8)
+figure, (ax,) = plots.panels(width=6.0, height=4.4)
 lines = {"with unpaired rows, partners in one batch": interval(both), "pairs alone": interval(only),
          "with unpaired rows in random order": interval(in_random_order)}
 places = dict(zip(lines, (n_unpaired, n_unpaired, shuffled_sizes), strict=True))
-plots.curves(ax, places, lines, "$N$ unpaired rows", "top-1 by cosine", "Section 5.1: ours (lines) and published (dots)", legend=None)
-for name, colour, mark in (("with_unpaired", plots.COLOURS[0], "published, with unpaired rows"),
-                           ("paired_only", plots.COLOURS[1], "published, pairs alone")):
-    ax.plot(paper["N"], paper[name], "o", mfc="white", color=colour, linestyle="none", label=mark)
+plots.curves(ax, places, lines, "$N$ unpaired rows", "top-1 by cosine", "Section 5.1, published (open dots) and run again (lines)", legend=None)
+if as_published:
+    for name, colour, mark in (("with_unpaired", plots.COLOURS[0], "published, with unpaired rows"), ("paired_only", plots.COLOURS[1], "published, pairs alone")):
+        ax.plot(paper["N"], paper[name], "o", mfc="white", color=colour, linestyle="none", label=mark)
 ax.set_ylim(0, None)
-ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
+plots.legend_below(figure, ax, columns=2)
 show(figure, alt="Our runs follow the published points where partners share a batch; in random order the second stage destroys the encoders.")
 
 # %%
@@ -258,13 +258,13 @@ Markdown(f"**So:** from the same {n} pairs the closed form has {closed[:, 0].mea
 few, noises, kinds = [n // 10, n // 3, n], [noise_std, 2 * noise_std, 3.3 * noise_std], ["isotropic", "correlated"]
 few = [m for m in few if 4 * m // 5 > rank]
 arms = ["pairs alone", "detect and refit", "detect and refit at rate 0.2", "all pairs known"]
-hard = torch.zeros(len(kinds), len(noises), len(few), len(arms), draws, dtype=torch.float64)
-right_share = torch.full(hard.shape[:3] + (draws,), torch.nan, dtype=torch.float64)
+hard = torch.zeros(len(kinds), len(noises), len(few), len(arms), half, dtype=torch.float64)
+right_share = torch.zeros(hard.shape[:3] + (half,), dtype=torch.float64)
 for a, kind in enumerate(kinds):
     for b, std in enumerate(noises):
         for c, m in enumerate(few):
-            p, pairs, rest, _ = data(study_rows, tests=0, offset=1, n=m, noise_std=std, noise=kind)
-            for i in range(draws):
+            p, pairs, rest, _ = data(study_rows, tests=0, offset=1, draws=half, n=m, noise_std=std, noise=kind)
+            for i in range(half):
                 found = [detect_and_refit(*(t[i] for t in pairs + rest), rank, edges, score, q, rounds=r) for q, r in ((None, 4), (0.2, 2))]
                 g = [found[0].history[0].g1, found[0].g1, found[1].g1, fit(p.x[i], p.x_tilde[i], rank).g1]
                 hard[a, b, c, :, i] = torch.stack([sin_theta(e.mT, p.u1[i]) for e in g])
@@ -349,21 +349,21 @@ claim("3.7", "predicted and measured rates, known subspaces: largest deviation, 
 # %%
 figure, (one, two) = plots.panels(columns=2, width=4.6, height=3.7)
 rate, information = rates[rank, noise_std], theory.information(rank, noise_std)
-lines = {"Bayes rule, known subspaces": interval(rate[0]), "inner product, known subspaces": interval(rate[1]), f"density ratio from {n} pairs": interval(rate[2])}
-plots.curves(one, candidates, lines, "$N$ candidates", "row top-1", f"$r={rank}$, noise {noise_std:g}", log="x", legend=None)
 grid = np.geomspace(candidates[0], 10 * math.exp(information), 60)
-for predict, name in ((theory.bayes_top1, "predicted"), (theory.inner_product_top1, None)):
-    one.plot(grid, predict(grid, rank, noise_std), color="black", linewidth=0.8, label=name, zorder=0)
+predicted = {"Bayes rule, known subspaces": theory.bayes_top1(grid, rank, noise_std), "inner product, known subspaces": theory.inner_product_top1(grid, rank, noise_std)}
+plots.curves(one, grid, predicted, "$N$ candidates", "row top-1", f"$r={rank}$, noise {noise_std:g}: predicted, measured (dots)", log="x", every=1000)
+for k, (name, colour) in enumerate(((None, 0), (None, 1), (f"density ratio from {n} pairs", 2))):
+    one.plot(candidates, rate[k].mean(-1), "o" if k < 2 else "x", color=plots.COLOURS[colour], linestyle="none", label=name)
 one.axvline(math.exp(information), color="#666666", linestyle=":", linewidth=1.2, label=r"$\log N=I$")
 one.legend(frameon=False, fontsize=8, loc="lower left")
-for (r, std), colour in zip(rates, plots.COLOURS, strict=False):
-    i = theory.information(r, std)
-    grid = np.geomspace(2, math.exp(2 * i), 60)
-    two.plot(np.log(grid) / i, theory.bayes_top1(grid, r, std), color=colour, linewidth=1.2, label=f"$r={r}$, noise {std:.2g}: $I={i:.1f}$")
-    two.plot(np.log(candidates) / i, rates[r, std][0].mean(-1), "o", color=colour, markersize=4)
+scaled = {(r, std): np.geomspace(2, math.exp(2 * theory.information(r, std)), 60) for r, std in rates}
+names = {k: f"$r={k[0]}$, noise {k[1]:.2g}: $I={theory.information(*k):.1f}$" for k in rates}
+plots.curves(two, {names[k]: np.log(v) / theory.information(*k) for k, v in scaled.items()}, {names[k]: theory.bayes_top1(v, *k) for k, v in scaled.items()},
+             r"$\log N\,/\,I$", "", "Bayes rule: predicted, measured (dots)", every=1000)
+for k, colour in zip(rates, plots.COLOURS, strict=False):
+    two.plot(np.log(candidates) / theory.information(*k), rates[k][0].mean(-1), "o", color=colour, markersize=4, linestyle="none")
 two.axvline(1, color="#666666", linestyle=":", linewidth=1.2)
-two.set(xlabel="$\\log N\\,/\\,I$", title="Bayes rule: lines predicted, dots measured", xlim=(0, 2))
-two.legend(frameon=False, fontsize=8)
+two.set_xlim(0, 2)
 show(figure, alt="Measured detection rates lie on the predicted curves; the rates fall through one half near log N = I.")
 
 # %% [markdown]
@@ -373,8 +373,8 @@ show(figure, alt="Measured detection rates lie on the predicted curves; the rate
 
 
 # %%
-def precision_recall(change, rows=study_rows, m=n, r=rank):
-    p, pairs, rest, _ = data(rows, tests=0, offset=2, draws=min(draws, 5), n=m, rank=r, **change)
+def precision_recall(change, rows=study_rows, m=n, r=rank, draws=half):
+    p, pairs, rest, _ = data(rows, tests=0, offset=2, draws=draws, n=m, rank=r, **change)
     found = [detect_and_refit(*(t[i] for t in pairs + rest), r, edges, score).pairs for i in range(len(p.x))]
     right = [(f[:, 0] == f[:, 1]).double() for f in found]
     return torch.stack([torch.stack([v.mean(), v.sum() / rows]) for v in right], -1)
@@ -382,15 +382,15 @@ def precision_recall(change, rows=study_rows, m=n, r=rank):
 
 varied = {"$n$ known pairs": ([m for m in (n // 10, n // 5, n // 3, n, 2 * n) if 4 * m // 5 > rank], lambda v: precision_recall({}, m=v), lambda v: (study_rows, rank, noise_std)),
           "$N$ unpaired rows": ([study_rows // 10, study_rows // 4, study_rows, 2 * study_rows], lambda v: precision_recall({}, rows=v), lambda v: (v, rank, noise_std)),
-          "noise": ([round(f * noise_std, 3) for f in (0.3, 0.6, 1, 1.5, 2, 3)], lambda v: precision_recall({"noise_std": v}), lambda v: (study_rows, rank, v)),
-          "rank $r$": ([r for r in (2, 4, 6, 10, 15, 20) if r < min(d1, d2) and r < 4 * n // 5], lambda v: precision_recall({}, r=v), lambda v: (study_rows, v, noise_std))}
+          "noise": ([round(f * noise_std, 3) for f in (0.3, 0.6, 1, 1.7, 3)], lambda v: precision_recall({"noise_std": v}), lambda v: (study_rows, rank, v)),
+          "rank $r$": ([r for r in (2, 4, 7, 10, 15, 25) if r < min(d1, d2) and r < 4 * n // 5], lambda v: precision_recall({}, r=v), lambda v: (study_rows, v, noise_std))}
 study = {name: (values, torch.stack([run(v) for v in values]), [float(theory.bayes_top1(*at(v))) for v in values])
          for name, (values, run, at) in varied.items()}
 
 # %%
 figure, axes = plots.panels(columns=4, width=2.9, height=3.0)
 for ax, (name, (values, found, bound)) in zip(axes, study.items(), strict=True):
-    plots.curves(ax, values, {"precision": interval(found[:, 0]), "recall": interval(found[:, 1])}, name, "", log="x", legend=None)
+    plots.curves(ax, values, {"precision": interval(found[:, 0]), "recall": interval(found[:, 1])}, name, "share" if ax is axes[0] else "", log="x", legend=None)
     plots.guide(ax, values, bound, "Bayes rule, known subspaces")
     plots.plain_ticks(ax, values)
     ax.set_ylim(0, 1.03)
@@ -403,19 +403,24 @@ show(figure, alt="Precision and recall against n, N, noise and rank, with the li
 
 # %%
 phase_noise, phase_rows = [round(f * noise_std, 3) for f in (0.5, 1, 1.5, 2, 2.5, 3, 4)], [2 ** k for k in range(4, int(math.log2(2 * study_rows)) + 1)]
-phase = np.array([[precision_recall({"noise_std": std}, rows=rows)[1, :2].mean() for std in phase_noise] for rows in phase_rows])
+phase = np.array([[precision_recall({"noise_std": std}, rows=rows, draws=2)[1].mean() for std in phase_noise] for rows in phase_rows])
 inside = np.array([[math.log(rows) < theory.information(rank, std) for std in phase_noise] for rows in phase_rows])
 if inside.any() and not inside.all():
     claim("3.8", "phase diagram: mean recall below the threshold minus mean recall above it", phase[inside].mean() - phase[~inside].mean(), 0.4, tolerance=(0, inf))
 
 # %%
-figure, (ax,) = plots.panels(width=5.4, height=3.7)
+figure, (ax,) = plots.panels(width=5.6, height=3.8)
 image = ax.pcolormesh(phase_noise, phase_rows, phase, shading="nearest", cmap="Blues", vmin=0, vmax=1)
-fine = np.linspace(phase_noise[0], phase_noise[-1], 100)
-ax.plot(fine, [math.exp(min(60, theory.information(rank, std))) for std in fine], color=plots.COLOURS[1], label=r"$\log N=I$")
-ax.set(yscale="log", xlabel="noise, standard deviation", ylabel="$N$ unpaired rows", title="Share of the true pairs that is found", ylim=(phase_rows[0], phase_rows[-1]))
+fine = np.linspace(phase_noise[0], phase_noise[-1], 60)
+ax.plot(fine, [math.exp(min(60, theory.information(rank, std))) for std in fine], color=plots.COLOURS[1], marker="", label=r"threshold $\log N=I$")
+limits = np.stack([theory.bayes_top1(phase_rows, rank, std) for std in fine], 1)
+ax.contour(fine, phase_rows, limits, [0.5], colors="black", linestyles="--")
+ax.plot([], [], color="black", linestyle="--", marker="", label="limit: Bayes rule, known subspaces, finds 1/2")
+ax.set(yscale="log", xlabel="noise, standard deviation", ylabel="$N$ unpaired rows", ylim=(phase_rows[0], phase_rows[-1]))
+ax.set_title("Share of the true pairs that is found", loc="left")
 ax.grid(False)
-ax.legend(loc="lower left", frameon=True)
+plots.plain_ticks(ax)
+plots.legend_below(figure, ax, columns=2)
 figure.colorbar(image, ax=ax)
 show(figure, alt="Recall is high below the curve log N = I in the plane of noise and N, and falls to zero above it.")
 
@@ -473,11 +478,11 @@ Markdown("\n".join(rows))
 # %%
 figure, (one, two) = plots.panels(columns=2, width=4.4, height=3.4)
 names = [f"$q={level:g}$" for level in levels] + ["mutual, no control"]
-plots.curves(one, overlaps, {name: interval(control[:, k, 0]) for k, name in enumerate(names)}, "share of rows with a partner", "share of wrong pairs among the detected",
-             "Wrong pairs: at most $q$", legend=None)
+plots.curves(one, overlaps, {name: interval(control[:, k, 0]) for k, name in enumerate(names)}, "share of rows with a partner", "share",
+             "Wrong among the detected: at most $q$", legend=None)
 for level, colour in zip(levels, plots.COLOURS, strict=False):
     one.axhline(level, color=colour, linewidth=0.8)
-plots.curves(two, overlaps[1:], {name: interval(control[1:, k, 1]) for k, name in enumerate(names)}, "share of rows with a partner", "share of the true pairs found", "What it costs", legend=None)
+plots.curves(two, overlaps[1:], {name: interval(control[1:, k, 1]) for k, name in enumerate(names)}, "share of rows with a partner", "", "True pairs found: what it costs", legend=None)
 plots.guide(two, overlaps[1:], [float(theory.bayes_top1(study_rows, rank, noise_std))] * len(overlaps[1:]), "Bayes rule, known subspaces")
 for ax in (one, two):
     ax.set_ylim(0, 1.03)
@@ -514,8 +519,8 @@ def mechanism(p, rounds=4):
         loss = UnpairedLoss(detected)
         w = loss.weights((args[2] @ step.g1.mT) @ (args[3] @ step.g2.mT).mT)
         on = w[detected[:, 0], detected[:, 1]] * len(detected) / N
-        missed = torch.ones(N, dtype=torch.bool).index_fill(0, detected[right, 0], False)
-        weights.append([float(v.mean()) if v.numel() else 0.0 for v in (on[right], on[~right], w.diagonal()[missed] * len(detected) / N)])
+        missed = w.diagonal().index_fill(0, detected[right, 0], 0) * len(detected) / N
+        weights.append([float(v.sum()) / N for v in (on[right], on[~right], missed)] + [float(v.mean()) for v in (on[right], on[~right])])
         s = args[2][detected[:, 0]].mT @ args[3][detected[:, 1]] / len(detected)
         errors.append([float(torch.linalg.matrix_norm(s - true, 2) / torch.linalg.matrix_norm(true, 2)), float(sin_theta(truncated_svd(s, rank)[0], p.u1))])
     return torch.tensor([weights[0], weights[-1]]), torch.tensor(errors), sin_theta(truncated_svd(true, rank)[0], p.u1)
@@ -534,16 +539,11 @@ if theory.bayes_top1(study_rows, rank, noise_std) > 0.5:
 
 # %%
 figure, (one, two) = plots.panels(columns=2, width=4.4, height=3.4)
-labels = ["true edges,\ndetected", "false edges,\ndetected", "true pairs,\nnot detected"]
-for k, (name, colour) in enumerate((("encoders of the pairs alone", plots.COLOURS[1]), ("after refitting", plots.COLOURS[0]))):
-    middle, low, high = interval(weights[k])
-    one.bar(np.arange(3) + 0.4 * k - 0.2, middle, 0.38, yerr=(middle - low, high - middle), color=colour, label=name, ecolor="black")
-one.axhline(0, color="black", linewidth=0.8)
-one.set(xticks=range(3), xticklabels=labels, ylabel=r"mean weight $W_{ij}\,|E|/N$", title="Weights of $L'$")
-one.legend(frameon=False, fontsize=8)
+plots.grouped_bars(one, interval(weights[:, :3].movedim(1, 0)), ["true edges,\ndetected", "false edges,\ndetected", "true pairs,\nmissed"], ["encoders of the pairs alone", "after refitting"],
+                   r"sum of $W_{ij}\,|E|/N^2$", "Weights of $L'$")
 rounds = range(1, errors.shape[0] + 1)
 lines = {r"$S$ of the detected graph: $\|S_E-S_{true}\|/\|S_{true}\|$": interval(errors[:, 0]), r"its SVD: $\|\sin\Theta\|_F$": interval(errors[:, 1])}
-plots.curves(two, rounds, lines, "round of detection", "error", f"From {few_pairs} pairs to the true graph", legend=None)
+plots.curves(two, rounds, lines, "round of detection", "error", f"From {few_pairs} pairs towards the true graph", legend=None)
 plots.guide(two, rounds, [float(oracle.mean())] * len(rounds), f"SVD of {study_rows:,} known pairs")
 two.set(ylim=(0, None), xticks=list(rounds))
 two.legend(frameon=False, fontsize=8)
@@ -564,7 +564,7 @@ Markdown(f"**So:** from {few_pairs} pairs, the relative error of $S$ goes from {
 # plus noise; notebook 04 has real images.
 
 # %%
-classes, per_class, flips = 10, 50, [0.0, 0.1, 0.2, 0.3, 0.34, 0.37, 0.4, 0.43, 0.46, 0.5]
+classes, per_class, flips = 10, 50, [0.0, 0.15, 0.3, 0.34, 0.37, 0.4, 0.43, 0.46, 0.5]
 threshold = theory.partition_threshold(per_class, classes * per_class)
 
 
@@ -583,8 +583,8 @@ def class_accuracy(g, test, labels):
     return (labels[1][(z @ z_tilde.mT).argmax(1)] == labels[0]).double().mean()
 
 
-by_flip = torch.zeros(len(flips), 3, draws, dtype=torch.float64)
-for i in range(draws):
+by_flip = torch.zeros(len(flips), 3, half, dtype=torch.float64)
+for i in range(half):
     rows, test, labels = planted(i)
     for j, flip in enumerate(flips):
         noisy = graph.class_graph(*labels[:2], flip, seed=seed + i)
@@ -598,15 +598,15 @@ claim("3.11a", "spectral partition: share of the graph's entries restored, small
       tolerance=0.01)
 claim("3.11b", "beyond the threshold + 0.03, p < 1/2: accuracy with partition minus without, largest (the partition has lost)",
       (by_flip[beyond, 1] - by_flip[beyond, 0]).mean(-1).max(), 0, tolerance=(inf, 0.02))
-half = (by_flip[:, 2] - by_flip[-1:, 2].mean()) / (1 - by_flip[-1, 2].mean())
-at, low, high = bootstrap(lambda v: theory.crossing(flips, 0.5 - v, torch.zeros_like(v)), half)
+restored = (by_flip[:, 2] - by_flip[-1:, 2].mean()) / (1 - by_flip[-1, 2].mean())
+at, low, high = bootstrap(lambda v: theory.crossing(flips, 0.5 - v, torch.zeros_like(v)), restored)
 claim("3.11c", "p at which the partition has lost half of what it restores, minus the threshold", at - threshold, 0, tolerance=0.04)
 
 # %%
 figure, (one, two) = plots.panels(columns=2, width=4.4, height=3.3)
 plots.curves(one, flips, {"graph as it is": interval(by_flip[:, 0]), "after spectral partition": interval(by_flip[:, 1])}, "share $p$ of flipped entries", "class of the best candidate right", "Retrieval of the class", legend=None)
 plots.curves(two, flips, {"restored by partition": interval(by_flip[:, 2])}, "share $p$ of flipped entries", "share of entries right", "The graph", legend=None)
-two.plot(flips, [1 - p for p in flips], color="#666666", linewidth=1.2, linestyle=(0, (4, 3)), label="flipped graph, $1-p$")
+plots.guide(two, flips, [1 - p for p in flips], "flipped graph, $1-p$")
 for ax in (one, two):
     ax.axvline(threshold, color="black", linestyle=":", linewidth=1.2, label=rf"threshold {threshold:.2f}")
     ax.set_ylim(0, 1.03)
@@ -654,14 +654,9 @@ claim("3.12b", "digits at rate 0.2: share of wrong pairs minus two standard erro
 # %%
 figure, (one, two) = plots.panels(columns=2, width=4.4, height=3.3)
 names = [f"{keep} pairs", f"{keep} pairs +\n700 unpaired", "900 pairs"]
-for k, (name, colour) in enumerate((("cosine", plots.COLOURS[1]), ("density ratio", plots.COLOURS[0]))):
-    middle, low, high = interval(digits[:, k])
-    one.bar(np.arange(3) + 0.4 * k - 0.2, middle, 0.38, yerr=(middle - low, high - middle), color=colour, label=name, ecolor="black")
-one.set(xticks=range(3), xticklabels=names, ylabel="top-1 among 897 held-out images", title="Retrieval")
-one.legend(frameon=False, fontsize=8, loc="upper left")
-middle, low, high = interval(caught[[0, 2, 1, 4]])
-two.bar(range(4), middle, 0.6, yerr=(middle - low, high - middle), color=plots.COLOURS[2], ecolor="black")
-two.set(xticks=range(4), xticklabels=["right\npartner", "right\ndigit", "recall", "recall at\nrate 0.2"], ylabel="share", title="The detected pairs", ylim=(0, 1))
+plots.grouped_bars(one, interval(digits), names, ["cosine", "density ratio"], "top-1 among 897 held-out images", "Retrieval")
+plots.grouped_bars(two, interval(caught[[0, 2, 1, 4]].unsqueeze(1)), ["right\npartner", "right\ndigit", "recall", "recall at\nrate 0.2"], None, "share", "The detected pairs")
+two.set_ylim(0, 1)
 show(figure, alt="On digits unpaired rows raise retrieval most of the way to that of all pairs; most detected pairs are right, nearly all are the same digit.")
 
 # %%
