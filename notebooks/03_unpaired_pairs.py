@@ -177,17 +177,16 @@ within = f" {int((off.abs() <= 2).sum())} of {len(off)} published points lie wit
 Markdown(f"**So:** {only.mean():.3f} from the pairs alone, {both[-1].mean():.3f} with $N={n_unpaired[-1]:,}$ unpaired rows;{within} "
          f"with the same rows in random order, $N={shuffled_sizes[-1]:,}$, top-1 *falls* to {in_random_order[-1].mean():.3f}.")
 
-# %% [markdown]
-# > The figure of Section 5.1 is right, and it needs its batches: they carry the knowledge that partners come in the same
-# > 50. Without it a batch of 50 of 1,500 rows holds 1.7 true pairs on average, the other edges are wrong, and 100 epochs
-# > on wrong edges undo what the pairs taught. Truly unpaired rows must be compared with *all* candidates, as
-# > the theorem supposes and as the rest of this notebook does.
+# %%
+Markdown(f"> The figure of Section 5.1 can be reproduced, and it needs its batches: they carry the knowledge that partners come in the same {batch_size}. In random order "
+         f"a batch holds {batch_size**2 / shuffled_sizes[-1]:.1f} true pairs on average at $N={shuffled_sizes[-1]:,}$, its other edges are wrong, and {epochs} epochs on wrong edges undo what the "
+         "pairs taught. Rows that are truly unpaired must be compared with *all* candidates, as the theorem supposes and as the rest of this notebook does.")
 
 # %% [markdown]
 # ## 3 The closed form beside it, and what unpaired data add
-# **Claim.** The same pairs through one SVD (`fit`, about a millisecond) give more than the published training
-# reaches with them, and even more than it reaches with 5,000 unpaired rows; so that figure shows above all how far its
-# baseline is from its own minimiser. What unpaired rows truly add is seen in the subspace. `detect_and_refit` fits the
+# **Claim.** The same pairs through one SVD (`fit`, about a millisecond) give more than the published training reaches
+# with them and, in the published setting, more than it reaches with 5,000 unpaired rows; so that figure shows above all
+# how far its baseline is from what the pairs hold. What unpaired rows truly add is seen in the subspace. `detect_and_refit` fits the
 # pairs, scores all rows against all rows, keeps the edges of a rule as pairs, and fits again. Its score is the log
 # density ratio of Gaussian encodings; because encoders make their own pairs look too similar, its correlations are
 # shrunk to what cross-fitting finds on pairs not fitted to.
@@ -219,7 +218,7 @@ limit = float(theory.bayes_top1(test_pairs, rank, noise_std))
 # %%
 gain = (closed[:, 0] - only).flatten()
 claim("3.4", "top-1 by cosine, pairs alone: closed form minus published training (lower limit)", interval(gain)[1], 0, tolerance=(0, inf))
-if limit > 0.3 and score == "density_ratio" and edges in ("mutual", "assignment"):
+if limit > 0.3 and n_unpaired[-1] >= n and score == "density_ratio" and edges in ("mutual", "assignment"):
     gain = closed[-1, 2] - refitted[-1, 2]
     claim("3.5a", f"error of the subspace that N = {n_unpaired[-1]:,} unpaired rows remove (lower limit)", interval(gain)[1], 0, tolerance=(0, inf))
     if as_published and n_unpaired[-1] >= 5000:
@@ -283,8 +282,9 @@ show(figure, alt="Unpaired rows lower the error in isotropic noise everywhere; i
 
 # %%
 better = hard[0, :, :, 1].mean(-1) / hard[0, :, :, 0].mean(-1)
-claim("3.6a", f"isotropic noise, N = {study_rows:,}: error with unpaired rows over that of the pairs alone, worst setting", better.max(), 1,
-      tolerance=(inf, 0))
+if study_rows >= n and edges in ("mutual", "assignment") and score == "density_ratio":
+    claim("3.6a", f"isotropic noise, N = {study_rows:,}: error with unpaired rows over that of the pairs alone, worst setting", better.max(), 1,
+          tolerance=(inf, 0))
 kept_safe = hard[:, :, :, 2].mean(-1) / hard[:, :, :, 0].mean(-1)
 claim("3.6b", "edges at rate 0.2: error over that of the pairs alone, worst of all settings", kept_safe.max(), 1, tolerance=(inf, 0.03))
 
@@ -310,10 +310,11 @@ Markdown(f"> In isotropic noise of {noises[-1]:.2g} the error falls although onl
 
 
 # %%
-def known_ratio(p, std):
+def known_ratio(u1, u2, std):
     """The Gaussian model with the planted subspaces and covariances."""
-    zero, scale = torch.zeros(1, p.u1.shape[-1], dtype=torch.float64), torch.eye(p.u1.shape[-1]).double() / (1 + std**2) ** 0.5
-    return Ratio(p.u1.mT, p.u2.mT, zero, zero, scale, scale, torch.full((p.u1.shape[-1],), theory.correlation(std), dtype=torch.float64))
+    zero, one = torch.zeros(1, u1.shape[1], dtype=torch.float64), torch.ones(u1.shape[1], dtype=torch.float64)
+    scale = (one / (1 + std**2) ** 0.5).diag()
+    return Ratio(u1.mT, u2.mT, zero, zero, scale, scale, one * theory.correlation(std))
 
 
 def row_top1(ratio, x, x_tilde, name="density_ratio"):
@@ -327,13 +328,12 @@ settings = {(rank, noise_std): "", (max(2, rank // 2), 2 * noise_std / 3): "", (
 rates = {}
 for r, std in settings:
     p = spiked(n + candidates[-1], d1, d2, r, noise_std=std, draws=draws, seed=seed + 7)
-    rest = p.x[:, n:], p.x_tilde[:, n:]
     rates[r, std] = torch.zeros(3, len(candidates), draws, dtype=torch.float64)
     for i in range(draws):
-        one = type(p)(*(getattr(p, f)[i] for f in p.__dataclass_fields__))
-        truth, learned = known_ratio(one, std), calibrate(fit(one.x[:n], one.x_tilde[:n], r), one.x[:n], one.x_tilde[:n])
+        truth = known_ratio(p.u1[i], p.u2[i], std)
+        learned = calibrate(fit(p.x[i, :n], p.x_tilde[i, :n], r), p.x[i, :n], p.x_tilde[i, :n])
         for j, N in enumerate(candidates):
-            rows = one.x[n : n + N], one.x_tilde[n : n + N]
+            rows = p.x[i, n : n + N], p.x_tilde[i, n : n + N]
             rates[r, std][:, j, i] = torch.stack([row_top1(truth, *rows), row_top1(truth, *rows, "inner_product"), row_top1(learned, *rows)])
 
 # %%
@@ -344,7 +344,7 @@ for (r, std), rate in rates.items():
         spread = (expected * (1 - expected) / (torch.tensor(candidates) * draws)).sqrt() * 2 + 1e-3  # rows share candidates
         deviations.append(((rate[k].mean(-1) - expected) / spread).abs().max())
 claim("3.7", "predicted and measured rates, known subspaces: largest deviation, in twice binomial standard errors", max(deviations), 0,
-      tolerance=(0, 2.5))
+      tolerance=(inf, 2.5))
 
 # %%
 figure, (one, two) = plots.panels(columns=2, width=4.6, height=3.7)
@@ -507,9 +507,9 @@ Markdown(f"> The smallest p-value is $1/(2n+1)$, so at rate $q$ at least $N/(q(2
 
 
 # %%
-def mechanism(p, rounds=4):
-    """Weights on true and false edges, first and last round; per round the error of S_E and of its SVD; and that of N pairs."""
-    args = p.x[:n], p.x_tilde[:n], p.x[n:], p.x_tilde[n:]
+def mechanism(p, m, rounds=4):
+    """From m pairs: weights on true and false edges, first and last round; error of S_E and of its SVD by round; that of N pairs."""
+    args = p.x[:m], p.x_tilde[:m], p.x[m:], p.x_tilde[m:]
     found, N = detect_and_refit(*args, rank, edges, score, rounds=rounds), len(args[2])
     looked, weights, errors = list(found.history), [], []
     looked += [looked[-1]] * (rounds - len(looked))
@@ -526,14 +526,12 @@ def mechanism(p, rounds=4):
     return torch.tensor([weights[0], weights[-1]]), torch.tensor(errors), sin_theta(truncated_svd(true, rank)[0], p.u1)
 
 
-singles = [spiked(n + study_rows, seed=seed + 50 + i, **{**model}) for i in range(draws)]
-few_pairs = n // 6 if 4 * (n // 6) // 5 > rank else n
-full_n, n = n, few_pairs  # with few pairs there is more to see
-weights, errors, oracle = (torch.stack(v, -1) for v in zip(*(mechanism(p) for p in singles), strict=True))
-n = full_n
+start = max(n // 6, rank + rank // 4 + 2)  # with few pairs there is more to see
+singles = [spiked(start + study_rows, seed=seed + 50 + i, **model) for i in range(draws)]
+weights, errors, oracle = (torch.stack(v, -1) for v in zip(*(mechanism(p, start) for p in singles), strict=True))
 
 # %%
-if theory.bayes_top1(study_rows, rank, noise_std) > 0.5:
+if theory.bayes_top1(study_rows, rank, noise_std) > 0.8 and edges in ("mutual", "assignment") and score == "density_ratio":
     claim("3.10a", "error of S of the detected graph, last round over first", errors[-1, 0].mean() / errors[0, 0].mean(), 1, tolerance=(inf, 0))
     claim("3.10b", f"error of the SVD of the detected graph over that of N = {study_rows:,} known pairs", errors[-1, 1].mean() / oracle.mean(), 1, tolerance=0.25)
 
@@ -543,14 +541,14 @@ plots.grouped_bars(one, interval(weights[:, :3].movedim(1, 0)), ["true edges,\nd
                    r"sum of $W_{ij}\,|E|/N^2$", "Weights of $L'$")
 rounds = range(1, errors.shape[0] + 1)
 lines = {r"$S$ of the detected graph: $\|S_E-S_{true}\|/\|S_{true}\|$": interval(errors[:, 0]), r"its SVD: $\|\sin\Theta\|_F$": interval(errors[:, 1])}
-plots.curves(two, rounds, lines, "round of detection", "error", f"From {few_pairs} pairs towards the true graph", legend=None)
+plots.curves(two, rounds, lines, "round of detection", "error", f"From {start} pairs towards the true graph", legend=None)
 plots.guide(two, rounds, [float(oracle.mean())] * len(rounds), f"SVD of {study_rows:,} known pairs")
 two.set(ylim=(0, None), xticks=list(rounds))
 two.legend(frameon=False, fontsize=8)
 show(figure, alt="Weights on true and false edges before and after; the error of S and of its SVD fall to the level of known pairs within two rounds.")
 
 # %%
-Markdown(f"**So:** from {few_pairs} pairs, the relative error of $S$ goes from {errors[0, 0].mean():.2f} to {errors[-1, 0].mean():.2f} in {errors.shape[0]} rounds, and that of its SVD from "
+Markdown(f"**So:** from {start} pairs, the relative error of $S$ goes from {errors[0, 0].mean():.2f} to {errors[-1, 0].mean():.2f} in {errors.shape[0]} rounds, and that of its SVD from "
          f"{errors[0, 1].mean():.2f} to {errors[-1, 1].mean():.3f}; {study_rows:,} known pairs have {oracle.mean():.3f}.")
 
 # %% [markdown]
@@ -637,8 +635,8 @@ for i in range(splits):
     v = digits_views(seed=seed + i)
     (x, x_test), (y, y_test) = whitened(v.x, v.x_test), whitened(v.x_tilde, v.x_tilde_test)
     args = x[:keep], y[:keep], x[keep:], y[keep:]
-    few_pairs, every, found = fit(*args[:2], digit_rank), fit(x, y, digit_rank), detect_and_refit(*args, digit_rank)
-    steps = calibrate(few_pairs, *args[:2]), found, calibrate(every, x, y)
+    some_known, every, found = fit(*args[:2], digit_rank), fit(x, y, digit_rank), detect_and_refit(*args, digit_rank)
+    steps = calibrate(some_known, *args[:2]), found, calibrate(every, x, y)
     digits.append([[float(top_k_accuracy(x_test @ f.g1.mT, y_test @ f.g2.mT)), ratio_top1(f, (x_test, y_test))] for f in steps])
     some = detect_pairs(found, *args, fdr=0.2)
     right = [float((f.pairs[:, 0] == f.pairs[:, 1]).sum()) for f in (found, some)]
