@@ -15,8 +15,6 @@ from mmcl._checks import at_least, paired
 from mmcl.losses import BLOCK
 
 DENSE = 6000**2  # scores that "assignment" keeps, 0.3 GB and a copy; beyond, it is the mutual nearest neighbours
-    8192**2
-)  # scores that "assignment" keeps at a time (half a gigabyte); beyond, it is the mutual nearest neighbours
 
 
 @dataclass(frozen=True)
