@@ -51,7 +51,7 @@ from mmcl.edges import EDGE_RULES, Ratio, Scores
 from mmcl.losses import CLIP, loss_and_covariance
 from mmcl.metrics import relative_error, sin_theta, top_k_accuracy
 from mmcl.report import claim, ledger, show
-from mmcl.spectral import cross_covariance, fit, truncated_svd, whitening
+from mmcl.spectral import fit, truncated_svd, whitening
 from mmcl.study import bootstrap, interval
 from mmcl.training import random_encoders
 from mmcl.unpaired import SCORES, UnpairedLoss, calibrate, detect_and_refit, detect_pairs, score_matrix, train
@@ -411,7 +411,7 @@ if inside.any() and not inside.all():
 # %%
 figure, (ax,) = plots.panels(width=5.6, height=3.8)
 image = ax.pcolormesh(phase_noise, phase_rows, phase, shading="nearest", cmap="Blues", vmin=0, vmax=1)
-fine = np.linspace(phase_noise[0], phase_noise[-1], 60)
+fine = np.linspace(phase_noise[0], phase_noise[-1], 15)
 ax.plot(fine, [math.exp(min(60, theory.information(rank, std))) for std in fine], color=plots.COLOURS[1], marker="", label=r"threshold $\log N=I$")
 limits = np.stack([theory.bayes_top1(phase_rows, rank, std) for std in fine], 1)
 ax.contour(fine, phase_rows, limits, [0.5], colors="black", linestyles="--")
@@ -501,55 +501,61 @@ Markdown(f"> The smallest p-value is $1/(2n+1)$, so at rate $q$ at least $N/(q(2
 
 # %% [markdown]
 # ## 6 The mechanism of the theorem
-# **Claim.** Detection puts the weights of $L'$ on the true pairs; then $S$ of the detected graph comes near the $S$ of
-# the true graph, and its SVD near that of $N$ known pairs. We follow $W_{ij}$ at the encoders of the pairs alone and
-# after refitting, on true and false edges, and $\lVert S_E-S_{\text{true}}\rVert/\lVert S_{\text{true}}\rVert$ round by round.
+# **Claim.** Detection moves the weight of $L'$ from false edges to true pairs; then $S$ of the detected graph comes near
+# the $S$ of the true graph, and its SVD near that of $N$ known pairs. With a tenth of the known pairs we follow the
+# weights $W_{ij}$ in the first round (encoders of the pairs alone) and after refitting, and
+# $\lVert S_E-S_{\text{true}}\rVert/\lVert S_{\text{true}}\rVert$, in the operator norm, round by round; since $P$ and $Q$ do not
+# depend on $E$, only the pulling part $\tfrac1{|E|}\sum_{(i,j)\in E}x_i\tilde x_j^\top$ differs.
 
 
 # %%
+def weights_of(step, x, x_tilde):
+    """Of L' at a round's encoders and edges: summed weight on true edges, false edges and missed pairs, in units of N^2/|E|; and
+    the mean weight of a true and of a false edge."""
+    right, on_all = step.pairs[:, 0] == step.pairs[:, 1], UnpairedLoss(step.pairs).weights((x @ step.g1.mT) @ (x_tilde @ step.g2.mT).mT)
+    on_all = on_all * len(step.pairs) / len(x)
+    on, missed = on_all[step.pairs[:, 0], step.pairs[:, 1]], on_all.diagonal().index_fill(0, step.pairs[right, 0], 0)
+    return [float(v.sum()) / len(x) for v in (on[right], on[~right], missed)] + [float(v.mean()) for v in (on[right], on[~right])]
+
+
 def mechanism(p, m, rounds=4):
-    """From m pairs: weights on true and false edges, first and last round; error of S_E and of its SVD by round; that of N pairs."""
-    args = p.x[:m], p.x_tilde[:m], p.x[m:], p.x_tilde[m:]
-    found, N = detect_and_refit(*args, rank, edges, score, rounds=rounds), len(args[2])
-    looked, weights, errors = list(found.history), [], []
+    """From m pairs: weights in the first and the last round; error of S and of its SVD, from the pairs alone and by round; and that
+    of the SVD of N known pairs."""
+    known, (x, x_tilde) = (p.x[:m], p.x_tilde[:m]), (p.x[m:], p.x_tilde[m:])
+    looked = list(detect_and_refit(*known, x, x_tilde, rank, edges, score, rounds=rounds).history)
     looked += [looked[-1]] * (rounds - len(looked))
-    true = cross_covariance(args[2], args[3], torch.eye(N, dtype=torch.float64))
-    for step in looked:
-        detected, right = step.pairs, step.pairs[:, 0] == step.pairs[:, 1]
-        loss = UnpairedLoss(detected)
-        w = loss.weights((args[2] @ step.g1.mT) @ (args[3] @ step.g2.mT).mT)
-        on = w[detected[:, 0], detected[:, 1]] * len(detected) / N
-        missed = w.diagonal().index_fill(0, detected[right, 0], 0) * len(detected) / N
-        weights.append([float(v.sum()) / N for v in (on[right], on[~right], missed)] + [float(v.mean()) for v in (on[right], on[~right])])
-        s = args[2][detected[:, 0]].mT @ args[3][detected[:, 1]] / len(detected)
-        errors.append([float(torch.linalg.matrix_norm(s - true, 2) / torch.linalg.matrix_norm(true, 2)), float(sin_theta(truncated_svd(s, rank)[0], p.u1))])
-    return torch.tensor([weights[0], weights[-1]]), torch.tensor(errors), sin_theta(truncated_svd(true, rank)[0], p.u1)
+    true = x.mT @ x_tilde / len(x)
+    graphs = [known[0].mT @ known[1] / m] + [x[e[:, 0]].mT @ x_tilde[e[:, 1]] / len(e) for e in (step.pairs for step in looked)]
+    errors = [[float(torch.linalg.matrix_norm(s - true, 2) / torch.linalg.matrix_norm(true, 2)), float(sin_theta(truncated_svd(s, rank)[0], p.u1))] for s in graphs]
+    weights = torch.tensor([weights_of(step, x, x_tilde) for step in (looked[0], looked[-1])])
+    return weights, torch.tensor(errors), sin_theta(truncated_svd(true, rank)[0], p.u1)
 
 
-start = max(n // 6, rank + rank // 4 + 2)  # with few pairs there is more to see
+start = max(n // 10, rank + rank // 4 + 3)  # with few pairs there is more to see
 singles = [spiked(start + study_rows, seed=seed + 50 + i, **model) for i in range(draws)]
 weights, errors, oracle = (torch.stack(v, -1) for v in zip(*(mechanism(p, start) for p in singles), strict=True))
 
 # %%
 if theory.bayes_top1(study_rows, rank, noise_std) > 0.8 and edges in ("mutual", "assignment") and score == "density_ratio":
-    claim("3.10a", "error of S of the detected graph, last round over first", errors[-1, 0].mean() / errors[0, 0].mean(), 1, tolerance=(inf, 0))
+    claim("3.10a", "error of S of the detected graph, last round over first", errors[-1, 0].mean() / errors[1, 0].mean(), 1, tolerance=(inf, 0))
     claim("3.10b", f"error of the SVD of the detected graph over that of N = {study_rows:,} known pairs", errors[-1, 1].mean() / oracle.mean(), 1, tolerance=0.25)
 
 # %%
 figure, (one, two) = plots.panels(columns=2, width=4.4, height=3.4)
 plots.grouped_bars(one, interval(weights[:, :3].movedim(1, 0)), ["true edges,\ndetected", "false edges,\ndetected", "true pairs,\nmissed"], ["encoders of the pairs alone", "after refitting"],
                    r"sum of $W_{ij}\,|E|/N^2$", "Weights of $L'$")
-rounds = range(1, errors.shape[0] + 1)
-lines = {r"$S$ of the detected graph: $\|S_E-S_{true}\|/\|S_{true}\|$": interval(errors[:, 0]), r"its SVD: $\|\sin\Theta\|_F$": interval(errors[:, 1])}
-plots.curves(two, rounds, lines, "round of detection", "error", f"From {start} pairs towards the true graph", legend=None)
+rounds = range(errors.shape[0])
+lines = {r"$S$: $\|S_E-S_{true}\|/\|S_{true}\|$": interval(errors[:, 0]), r"its SVD: $\|\sin\Theta\|_F$": interval(errors[:, 1])}
+plots.curves(two, rounds, lines, "round of detection (0: the known pairs)", "error", f"From {start} pairs towards the true graph", legend=None)
 plots.guide(two, rounds, [float(oracle.mean())] * len(rounds), f"SVD of {study_rows:,} known pairs")
 two.set(ylim=(0, None), xticks=list(rounds))
 two.legend(frameon=False, fontsize=8)
 show(figure, alt="Weights on true and false edges before and after; the error of S and of its SVD fall to the level of known pairs within two rounds.")
 
 # %%
-Markdown(f"**So:** from {start} pairs, the relative error of $S$ goes from {errors[0, 0].mean():.2f} to {errors[-1, 0].mean():.2f} in {errors.shape[0]} rounds, and that of its SVD from "
-         f"{errors[0, 1].mean():.2f} to {errors[-1, 1].mean():.3f}; {study_rows:,} known pairs have {oracle.mean():.3f}.")
+Markdown(f"**So:** from {start} pairs, the relative error of $S$ goes from {errors[0, 0].mean():.2f} to {errors[-1, 0].mean():.2f} in {errors.shape[0] - 1} rounds, and that of its SVD from "
+         f"{errors[0, 1].mean():.2f} to {errors[-1, 1].mean():.3f}; {study_rows:,} known pairs have {oracle.mean():.3f}. A false edge weighs "
+         f"{weights[1, 4].nanmean():.2f}, more than a true one with {weights[1, 3].mean():.2f}: $L'$, like CLIP, lets go of what it recognises, so what matters is how few they are.")
 
 # %% [markdown]
 # ## 7 Many-to-many, in the linear form of Section 5.2
