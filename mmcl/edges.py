@@ -105,13 +105,12 @@ SCORES = {"inner_product": inner_product, "cosine": cosine, "density_ratio": den
 
 @dataclass(frozen=True)
 class Summary:
-    """What one walk over the scores keeps: the best of each row (N1,) and column (N2,), where, and their log-sums."""
+    """What one walk over the scores keeps: the best of each row (N1,), its place, of each column (N2,), and log-sums."""
 
     row_best: torch.Tensor
     row_at: torch.Tensor
     row_sum: torch.Tensor
     column_best: torch.Tensor
-    column_at: torch.Tensor
     column_sum: torch.Tensor
 
 
@@ -132,20 +131,16 @@ class Scores:
 
     def blocks(self):
         """(start, scores of rows start, start + 1, ... against all columns) over blocks that stay in the cache."""
-        size = max(1, BLOCK // len(self.b))
+        size = max(1, BLOCK // 4 // len(self.b))  # 2 MB: larger blocks are slower to get than to fill
         for start in range(0, len(self.a), size):
             yield start, self.a[start : start + size] @ self.b.mT
 
     @cached_property
     def summary(self):
         """`Summary`, in one walk; log-sums are log sum exp over a row or a column."""
-        rows, best, at, total, shift = [], None, None, 0.0, -math.inf
-        for start, s in self.blocks():
-            row, column = s.max(1), s.max(0)
-            if best is None:
-                best, at = column
-            better = column.values > best
-            best, at = column.values.where(better, best), (column.indices + start).where(better, at)
+        rows, best, total, shift = [], self.b.new_full((len(self.b),), -math.inf), 0.0, -math.inf
+        for _, s in self.blocks():
+            row, best = s.max(1), torch.maximum(best, s.amax(0))
             highest = max(shift, float(row.values.amax()))
             total, shift = total * math.exp(shift - highest), highest
             e = s.sub_(shift).exp_()
@@ -153,7 +148,7 @@ class Scores:
             rows.append((*row, torch.maximum(shift + e.sum(1).log(), row.values)))
             total = total + e.sum(0)
         rows = [torch.cat(part) for part in zip(*rows, strict=True)]
-        return Summary(*rows, best, at, torch.maximum(shift + total.log(), best))
+        return Summary(*rows, best, torch.maximum(shift + total.log(), best))
 
 
 def top_b(scores, count=None):
@@ -174,16 +169,16 @@ def top_b(scores, count=None):
 
 def row_and_column_argmax(scores):
     """The best column of every row and the best row of every column, each edge once."""
-    s = scores.summary
-    rows, columns = (torch.arange(size, device=s.row_at.device) for size in scores.shape)
-    new = s.row_at[s.column_at] != columns
-    return torch.cat([torch.stack([rows, s.row_at], 1), torch.stack([s.column_at, columns], 1)[new]])
+    of_row, of_column = scores.summary.row_at, Scores(scores.b, scores.a).summary.row_at
+    rows, columns = (torch.arange(size, device=of_row.device) for size in scores.shape)
+    new = of_row[of_column] != columns
+    return torch.cat([torch.stack([rows, of_row], 1), torch.stack([of_column, columns], 1)[new]])
 
 
 def mutual(scores):
     """Mutual nearest neighbours: the edges that are the best of their row and of their column."""
     s = scores.summary
-    rows = (s.column_at[s.row_at] == torch.arange(len(s.row_at), device=s.row_at.device)).nonzero().squeeze(1)
+    rows = (s.row_best == s.column_best[s.row_at]).nonzero().squeeze(1)
     return torch.stack([rows, s.row_at[rows]], 1)
 
 

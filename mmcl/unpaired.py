@@ -123,8 +123,8 @@ def train(
 
     Args:
         x, x_tilde: (..., n, d1), (..., n, d2) pairs.
-        x_unpaired, x_tilde_unpaired: (..., N, d1), (..., N, d2) further rows. Batch entries share the batches' indices
-            and nothing else.
+        x_unpaired, x_tilde_unpaired: (..., N, d1), (..., N, d2) further rows; those of the longer side that have no
+            counterpart are left out. Batch entries share the batches' indices and nothing else.
         rank: encoder dimension r.
         tau: temperature; embeddings are normalised.
         lr: learning rate of `torch.optim.AdamW`, whose other settings stay at their defaults.
@@ -141,10 +141,9 @@ def train(
 
     Reference: arXiv 2302.06232, Section 5.1; notebook 03, section 2.
     """
-    stages = [
-        (*paired(x, x_tilde), CLIP(tau), epochs),
-        (*paired(x_unpaired, x_tilde_unpaired), UnpairedLoss(tau=tau), epochs_unpaired),
-    ]
+    rows = slice(min(a.shape[-2] for a in (x_unpaired, x_tilde_unpaired)))
+    rest = paired(x_unpaired[..., rows, :], x_tilde_unpaired[..., rows, :])
+    stages = (*paired(x, x_tilde), CLIP(tau), epochs), (*rest, UnpairedLoss(tau=tau), epochs_unpaired)
     rank = rank_at_most(rank, *(a.shape[-1] for a in stages[0][:2]))
     positive(lr=lr)
     at_least(2, batch_size=batch_size)
