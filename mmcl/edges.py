@@ -105,7 +105,7 @@ SCORES = {"inner_product": inner_product, "cosine": cosine, "density_ratio": den
 
 @dataclass(frozen=True)
 class Summary:
-    """What one walk over the scores keeps: the best of each row (N1,), its place, of each column (N2,), and log-sums."""
+    """What one walk over the scores keeps: the best of each row (N1,) and its place, of each column (N2,), log-sums."""
 
     row_best: torch.Tensor
     row_at: torch.Tensor
