@@ -351,7 +351,7 @@ def row_top1(ratio, x, x_tilde, name="density_ratio"):
 
 
 largest = n_unpaired[-1] if n_unpaired[-1] < 3000 else 3000
-candidates = [2 ** k for k in range(3, int(math.log2(largest)) + 1)]
+candidates = [2 ** k for k in range(5, int(math.log2(largest)) + 1)]
 settings = {(rank, noise_std): "", (max(2, rank // 2), 2 * noise_std / 3): "", (rank, 5 * noise_std / 3): ""}
 rates = {}
 for r, std in settings:
