@@ -114,8 +114,8 @@ lint: | $(ENVIRONMENT) ## ruff check and ruff format --check
 	@$(PYTHON) -m ruff check .
 	@$(PYTHON) -m ruff format --check .
 
-bench: | $(ENVIRONMENT) ## measure speed and memory (tests/bench.py)
-	@$(PYTHON) tests/bench.py
+bench: | $(ENVIRONMENT) ## measure speed and memory (tests/bench*.py)
+	@for b in tests/bench*.py; do $(PYTHON) $$b || exit 1; done
 
 lab: | $(ENVIRONMENT) ## open the notebooks in JupyterLab
 	@$(PYTHON) -m jupyter lab notebooks

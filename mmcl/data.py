@@ -1,11 +1,14 @@
-"""Paired data: the spiked model of the paper, and two views of real handwritten digits that ship with scikit-learn."""
+"""Data: the spiked model, two views of the digits of scikit-learn, MNIST and Fashion-MNIST, the published numbers."""
 
+import json
 from dataclasses import dataclass
+from importlib.resources import files
 
 import sklearn.datasets
 import torch
 
 from mmcl._checks import at_least, rank_at_most, share
+from mmcl.idx import load_fashion_mnist, load_mnist  # noqa: F401, part of this module's interface
 
 
 @dataclass(frozen=True)
@@ -174,3 +177,25 @@ def digits_views(n_train=900, seed=0):
     order = torch.randperm(len(images), generator=as_generator(seed))
     views = images[:, white], images[:, ~white], labels
     return Views(*(a[order[:n_train]] for a in views), *(a[order[n_train:]] for a in views))
+
+
+def published(section):
+    """Numbers the authors published: the figures in the output cells of the notebooks that came with the paper.
+
+    Args:
+        section: "5.1" (synthetic, unpaired data) or "5.3" (MNIST and Fashion-MNIST).
+
+    Returns:
+        dict with `setting` (what was run), `metric` (in words), `provenance`, and the curves `paired_only` and
+        `with_unpaired`, lists of floats: over `N` in 5.1; over epochs in 5.3, which has `oracle_pairs` as well.
+
+    Raises:
+        ValueError: for a section without published numbers. That of 5.2 is at chance, so it is not kept.
+
+    Reference: published.json beside this file, which names the repository, its licence and the commit.
+    """
+    numbers = json.loads(files("mmcl").joinpath("published.json").read_text("utf-8"))
+    key = f"section_{str(section).replace('.', '_')}"
+    if key not in numbers:
+        raise ValueError(f"section = {section!r}; published numbers are kept of sections 5.1 and 5.3")
+    return {**numbers[key], "provenance": numbers["provenance"]}

@@ -69,6 +69,24 @@ def guide(ax, x, y, label):
     return ax
 
 
+def grouped_bars(ax, values, groups, names, ylabel, title=""):
+    """Bars with brackets: values (middle, low, high), each (groups, bars of a group); names of the bars, or None."""
+    count, width = values[0].shape
+    with plt.rc_context(STYLE):
+        for k in range(width):
+            middle, low, high = (v[:, k] for v in values)
+            at = [i + 0.8 * ((k + 0.5) / width - 0.5) for i in range(count)]
+            bar = dict(width=0.76 / width, color=COLOURS[k], ecolor="black", label=names and names[k])
+            ax.bar(at, middle, yerr=(middle - low, high - middle), **bar)
+        ax.axhline(0, color="black", linewidth=0.8)
+        ax.set(xticks=range(count), xticklabels=groups, ylabel=ylabel)
+        ax.set_title(title)
+        if names:
+            ax.margins(y=0.3)
+            ax.legend(loc="upper right")
+    return ax
+
+
 def matrix(ax, a, title="", limit=None, colourbar=False):
     """A matrix as an image, blue negative, white zero, red positive; limit is the modulus of the darkest colour."""
     limit = limit or abs(a).max()

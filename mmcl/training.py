@@ -133,18 +133,25 @@ def curvature(x, x_tilde, g1, g2, loss, steps=40, seed=0):
     return float((unit * direction).sum())
 
 
+def similarities(x, x_tilde, g1, g2, normalize=True):
+    """Similarities (..., n, n) of encoded rows: cosines, or inner products."""
+    z, z_tilde = x @ g1.mT, x_tilde @ g2.mT
+    if normalize:
+        z, z_tilde = F.normalize(z, dim=-1), F.normalize(z_tilde, dim=-1)
+    return z @ z_tilde.mT
+
+
+def take_steps(optimizer, objective, batches):
+    """One step of the optimizer for each batch of rows, on the sum of objective(rows) over leading dimensions."""
+    for rows in batches:
+        optimizer.zero_grad()
+        objective(rows).sum().backward()
+        optimizer.step()
+    return len(batches)
+
+
 def adamw(
-    x,
-    x_tilde,
-    rank,
-    loss="clip",
-    rho=0.0,
-    lr=2e-3,
-    epochs=100,
-    batch_size=50,
-    normalize=True,
-    seed=0,
-    progress=False,
+    x, x_tilde, rank, loss="clip", rho=0.0, lr=2e-3, epochs=100, batch_size=50, normalize=True, seed=0, progress=False
 ):
     """Minibatch AdamW on the factors, as the paper's experiments train (Section 5.1 has these defaults with tau = 1).
 
@@ -176,20 +183,14 @@ def adamw(
     optimizer = torch.optim.AdamW([g1, g2], lr=lr)
 
     def objective(rows):
-        z, z_tilde = x[..., rows, :] @ g1.mT, x_tilde[..., rows, :] @ g2.mT
-        if normalize:
-            z, z_tilde = F.normalize(z, dim=-1), F.normalize(z_tilde, dim=-1)
-        return loss(z @ z_tilde.mT) + rho / 2 * (g1.mT @ g2).square().sum((-2, -1))
+        s = similarities(x[..., rows, :], x_tilde[..., rows, :], g1, g2, normalize)
+        return loss(s) + rho / 2 * (g1.mT @ g2).square().sum((-2, -1))
 
     n, taken, entries = x.shape[-2], 0, []
     for epoch in tqdm(range(epochs + 1), desc="AdamW", unit="epoch", disable=not progress):
         if epoch:
-            for rows in torch.randperm(n, generator=generator).split(batch_size):
-                if len(rows) > 1:
-                    optimizer.zero_grad()
-                    objective(rows).sum().backward()
-                    optimizer.step()
-                    taken += 1
+            batches = torch.randperm(n, generator=generator).split(batch_size)
+            taken += take_steps(optimizer, objective, [rows for rows in batches if len(rows) > 1])
         with torch.no_grad():
             entries.append((taken, objective(slice(None)), g1.detach().clone(), g2.detach().clone()))
     return _path(entries)

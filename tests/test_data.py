@@ -6,7 +6,7 @@ import pytest
 import sklearn.datasets
 import torch
 
-from mmcl.data import as_generator, digits_views, spiked
+from mmcl.data import as_generator, digits_views, published, spiked
 
 
 def test_spiked_has_the_shapes_it_promises():
@@ -138,3 +138,14 @@ def test_digits_views_split_by_the_seed():
 def test_digits_views_refuse_a_split_without_two_images_on_either_side(n_train):
     with pytest.raises(ValueError, match=f"n_train = {n_train}; there are 1797 images"):
         digits_views(n_train)
+
+
+def test_published_numbers_are_accuracies_with_their_setting_and_provenance():
+    for section, at in (("5.1", 10), ("5.3", 100)):
+        found = published(section)
+        assert "7c1fd49" in found["provenance"]
+        curves = [v for k, v in found.items() if k.startswith(("paired", "with", "oracle"))]
+        assert all(len(curve) == at and 0 < min(curve) < max(curve) < 1 for curve in curves)
+    assert (published("5.1")["setting"]["n"], published("5.1")["with_unpaired"][-1]) == (300, 0.5962)
+    with pytest.raises(ValueError, match="section = '5.2'"):
+        published("5.2")

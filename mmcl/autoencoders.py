@@ -1,0 +1,133 @@
+"""Two convolutional autoencoders give the 16-d codes of Section 5.3; trained with a fixed seed, once, and kept."""
+
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from tqdm.auto import tqdm
+
+from mmcl._checks import at_least, positive
+from mmcl.idx import cache_folder
+
+CODE = 16  # dimension of a code
+
+
+class Autoencoder(nn.Module):
+    """The published architecture: three convolutions and four linear layers to a code, and back.
+
+    Images are (n, 1, 28, 28) grey levels from 0 to 255, codes (n, 16).
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.encoder = nn.Sequential(
+            *(nn.Conv2d(1, 8, 3, 2, 1), nn.ReLU()),
+            *(nn.Conv2d(8, 16, 3, 2, 1), nn.BatchNorm2d(16), nn.ReLU()),
+            *(nn.Conv2d(16, 32, 3, 2), nn.ReLU(), nn.Flatten()),
+            *_dense(3 * 3 * 32, 128, 64, 32, CODE),
+        )
+        self.decoder = nn.Sequential(
+            *(*_dense(CODE, 32, 64, 128, 3 * 3 * 32), nn.Unflatten(1, (32, 3, 3))),
+            *(nn.ConvTranspose2d(32, 16, 3, 2), nn.BatchNorm2d(16), nn.ReLU()),
+            *(nn.ConvTranspose2d(16, 8, 3, 2, 1, 1), nn.BatchNorm2d(8), nn.ReLU()),
+            nn.ConvTranspose2d(8, 1, 3, 2, 1, 1),
+        )
+
+    def forward(self, images):
+        return self.decoder(self.encoder(images))
+
+
+def _dense(*widths):
+    layers = [nn.Linear(a, b) for a, b in zip(widths, widths[1:], strict=False)]
+    return [module for layer in layers[:-1] for module in (layer, nn.ReLU())] + layers[-1:]
+
+
+def train(images, epochs=10, batch_size=256, lr=2e-3, seed=0, progress=False):
+    """An autoencoder that minimises the mean squared error of the pixels, by AdamW.
+
+    Args:
+        images: (n, 28, 28) uint8.
+        epochs, batch_size: passes over the images, and images per step. (Published: 20 passes in batches of 64.)
+        lr: learning rate of `torch.optim.AdamW`, whose other settings stay at their defaults.
+        seed: of the initialisation and of the order of the images.
+        progress: show a progress bar on stderr.
+
+    Returns:
+        Autoencoder in evaluation mode.
+
+    Raises:
+        ValueError: if a number is out of range or the images are not 28 x 28.
+
+    Reference: arXiv 2302.06232, Section 5.3; notebook 04.
+    """
+    at_least(1, epochs=epochs)
+    at_least(2, batch_size=batch_size)
+    positive(lr=lr)
+    x = _pixels(images)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = Autoencoder().to(memory_format=torch.channels_last)
+    optimizer, generator = torch.optim.AdamW(model.parameters(), lr=lr), torch.Generator().manual_seed(seed)
+    with tqdm(total=epochs * len(x), desc="autoencoder", unit="image", disable=not progress) as bar:
+        for _ in range(epochs):
+            for rows in torch.randperm(len(x), generator=generator).split(batch_size):
+                batch = x[rows].float()
+                optimizer.zero_grad()
+                (model(batch) - batch).square().mean().backward()
+                optimizer.step()
+                bar.update(len(rows))
+    return model.eval()
+
+
+def encode(model, images):
+    """Codes (n, 16), float64, of images (n, 28, 28), with the statistics the batch normalisation has learned."""
+    with torch.no_grad():
+        return torch.cat([model.encoder(block.float()) for block in _pixels(images).split(4096)]).double()
+
+
+def codes(images, images_test, seed=0, progress=False, **settings):
+    """Codes of training and test images from an autoencoder trained on the former, or from the cache.
+
+    The cache, in `mmcl.idx.cache_folder`, is keyed by this file, the images, the seed and the settings. An entry
+    appears when it is complete and not before.
+
+    Args:
+        images, images_test: (n, 28, 28), (m, 28, 28) uint8.
+        seed, settings: of `train`.
+        progress: show a progress bar on stderr.
+
+    Returns:
+        (n, 16) and (m, 16), float64.
+    """
+    key = hashlib.sha256(Path(__file__).read_bytes() + repr((seed, sorted(settings.items()))).encode())
+    for a in (images, images_test):
+        key.update(np.ascontiguousarray(a).tobytes())
+    path = cache_folder() / f"codes-{key.hexdigest()[:16]}.npz"
+    if not path.is_file():
+        model = train(images, seed=seed, progress=progress, **settings)
+        _save_whole(path, train=encode(model, images).numpy(), test=encode(model, images_test).numpy())
+    with np.load(path) as kept:
+        return torch.from_numpy(kept["train"]), torch.from_numpy(kept["test"])
+
+
+def _save_whole(path, **arrays):
+    """Arrays into an npz file that never exists in part: written beside its place, then renamed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, part = tempfile.mkstemp(dir=path.parent, suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            np.savez(file, **arrays)
+        os.replace(part, path)
+    finally:
+        Path(part).unlink(missing_ok=True)
+
+
+def _pixels(images):
+    images = torch.as_tensor(images)
+    if images.ndim != 3 or images.shape[1:] != (28, 28):
+        raise ValueError(f"images have shape {tuple(images.shape)}; give (n, 28, 28) grey levels")
+    return images.unsqueeze(1)

@@ -1,0 +1,234 @@
+"""Which unpaired rows are partners: density ratios that hold for new pairs, and detection, with error control."""
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+from scipy.stats import false_discovery_control
+
+from mmcl._checks import all_finite, as_rows, at_least, paired, rank_at_most
+from mmcl.edges import EDGE_RULES, SCORES, Scores, density_ratio, gaussian_ratio, log_odds
+from mmcl.spectral import fit
+
+FACTORS = 1 - torch.logspace(-3, 0, 49, dtype=torch.float64)[:-1]  # tried for the shrinking of correlations
+
+
+@dataclass(frozen=True)
+class Detected:
+    """Pairs found among unpaired rows.
+
+    Attributes:
+        pairs: (m, 2) int64, row of the first modality and row of the second, by row.
+        confidence: (m,) estimated probability that the pair is right, from the Gaussian density ratio: the odds of the
+            pair against every other that shares one of its rows and, under error control, against having no partner.
+        rate: (m,) under error control, the smallest ``fdr`` at which the pair is still detected; else None.
+    """
+
+    pairs: torch.Tensor
+    confidence: torch.Tensor
+    rate: torch.Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Known pairs and unpaired rows, and the folds they are dealt into: row i of either belongs to fold i mod folds."""
+
+    x: torch.Tensor
+    x_tilde: torch.Tensor
+    more: torch.Tensor
+    more_tilde: torch.Tensor
+    rank: int
+    folds: int
+
+    def pairs(self, edges, without=None):
+        """The known pairs and the edges as one set of pairs; without the rows of one fold, if it is named."""
+        known = torch.arange(len(self.x))
+        if without is not None:
+            known = known[known % self.folds != without]
+            edges = edges[edges[:, 0] % self.folds != without]
+        x = torch.cat([self.x[known], self.more[edges[:, 0]]])
+        return x, torch.cat([self.x_tilde[known], self.more_tilde[edges[:, 1]]])
+
+    def fold(self, k):
+        """The known pairs of one fold."""
+        return self.x[k :: self.folds], self.x_tilde[k :: self.folds]
+
+    def models(self, edges):
+        """A `Ratio` per fold, fitted without it, and the factor by which correlations shrink on new pairs.
+
+        Encoders are fitted to make their own pairs agree, so correlations measured on these are too high. The factor
+        is the one under which the known pairs, each judged by the model that has not seen it, are most likely.
+        """
+        ratios, gain = [], torch.zeros_like(FACTORS)
+        for k in range(self.folds):
+            pairs = self.pairs(edges, without=k)
+            ratios.append(gaussian_ratio(fit(*pairs, self.rank), *pairs))
+            gain = gain + log_likelihood(ratios[-1], *self.fold(k), FACTORS)
+        factor = FACTORS[gain.argmax()]
+        return [shrunk(r, factor) for r in ratios], factor
+
+
+def problem(x, x_tilde, x_unpaired, x_tilde_unpaired, rank, folds):
+    """`Problem` from checked input: pairs (n, d), unpaired rows of any number (N1, d1), (N2, d2)."""
+    x, x_tilde = paired(x, x_tilde)
+    if x.ndim > 2:
+        raise ValueError(f"x has shape {tuple(x.shape)}; detection takes one data set at a time, (n, d1)")
+    rank = rank_at_most(rank, x.shape[-1], x_tilde.shape[-1])
+    at_least(2, folds=folds)
+    folds, n = min(folds, len(x)), len(x)
+    if (fewest := n - math.ceil(n / folds)) <= rank:
+        raise ValueError(
+            f"n = {n} pairs in {folds} folds leave {fewest} to fit with; a density ratio in {rank} dimensions needs "
+            f"more than {rank}: use more pairs, more folds or a lower rank"
+        )
+    more = []
+    for name, rows, d in (
+        ("x_unpaired", x_unpaired, x.shape[-1]),
+        ("x_tilde_unpaired", x_tilde_unpaired, x_tilde.shape[-1]),
+    ):
+        rows = as_rows(name, rows).to(x.dtype)
+        if rows.ndim > 2 or rows.shape[-1] != d:
+            raise ValueError(f"{name} has shape {tuple(rows.shape)}; give rows of the dimension of the pairs, (N, {d})")
+        more.append(all_finite(name, rows) if len(rows) else rows)
+    return Problem(x, x_tilde, *more, rank, folds)
+
+
+def log_likelihood(ratio, x, x_tilde, factors):
+    """Sum over pairs of log p(x, x~) / (p(x) p(x~)) with the correlations times each of the factors (f,)."""
+    a, b = ratio.coordinates(x, x_tilde)
+    c = factors.to(a).unsqueeze(-1) * ratio.correlations
+    along = ((a * b).sum(0) - c * (a.square() + b.square()).sum(0) / 2) * c / (1 - c**2)
+    return (along - len(a) / 2 * torch.log1p(-(c**2))).sum(-1).to(factors)
+
+
+def shrunk(ratio, factor):
+    """The same model with weaker correlations."""
+    return replace(ratio, correlations=ratio.correlations * factor)
+
+
+def calibrate(fit, x, x_tilde, folds=5):
+    """Encoders together with a Gaussian density ratio that holds for new pairs too.
+
+    Args:
+        fit: anything with encoders .g1 (r, d1), .g2 (r, d2), fitted to the pairs.
+        x, x_tilde: (n, d1), (n, d2) those pairs.
+        folds: of the cross-fit that finds by how much correlations on new pairs fall short of those on the fitted.
+
+    Returns:
+        `mmcl.edges.Ratio`, for `score_matrix` and `detect_pairs`.
+
+    Raises:
+        ValueError: for bad data, or too few pairs for the folds and the rank.
+    """
+    rank = fit.g1.shape[-2]
+    p = problem(x, x_tilde, torch.empty(0, fit.g1.shape[-1]), torch.empty(0, fit.g2.shape[-1]), rank, folds)
+    return calibrated(fit, p, torch.empty(0, 2, dtype=torch.int64))
+
+
+def calibrated(fit, p, edges):
+    """`Ratio` of encoders fitted to the known pairs and edges of a `Problem`."""
+    return shrunk(gaussian_ratio(fit, *p.pairs(edges)), p.models(edges)[1])
+
+
+def score_matrix(fit, x, x_tilde):
+    """Log density ratio log p(x_i, x~_j) / (p(x_i) p(x~_j)) of all rows against all rows, in nats.
+
+    Args:
+        fit: a result of `detect_and_refit` or of `calibrate`.
+        x, x_tilde: (N1, d1), (N2, d2) rows.
+
+    Returns:
+        (N1, N2). The largest of a row is the Bayes rule's guess of its partner under the Gaussian model.
+
+    Raises:
+        ValueError: if the fit has no density ratio.
+    """
+    a, b = density_ratio(fit, x, x_tilde)
+    return a @ b.mT
+
+
+def detect_pairs(
+    fit, x, x_tilde, x_unpaired, x_tilde_unpaired, fdr=None, edges="mutual", score="density_ratio", folds=5
+):
+    """Pairs among rows whose pairing is unknown, by an edge rule, or with a controlled share of wrong ones.
+
+    Error control asks for every unpaired row i: is its best candidate its partner? The statistic is the log odds of
+    the pair against all pairs that exclude it, and against no partner. A row without partner has statistics from the
+    same law as a known pair's row whose own partner is withheld; so do columns. With both modalities of the n known
+    pairs withheld in turn there are 2n such null statistics, p-values ((1 + their number above) / (2n + 1)), and
+    Benjamini-Hochberg. All is cross-fitted: pairs and rows of one fold are judged by encoders that have seen neither.
+    A row whose partner is there but beaten has a false statistic that is smaller still, which errs on the safe side.
+
+    Args:
+        fit: encoders .g1, .g2 fitted to the pairs, as of `mmcl.spectral.fit`; or a result of `detect_and_refit` on the
+            same unpaired rows, whose detected pairs then help.
+        x, x_tilde: (n, d1), (n, d2) the known pairs, in random order.
+        x_unpaired, x_tilde_unpaired: (N1, d1), (N2, d2).
+        fdr: None to apply the edge rule to all rows, which supposes that rows have partners; else the largest share
+            q of wrong pairs among the detected that is allowed in expectation, between 0 and 1. The smallest p-value
+            is 1/(2n + 1), so nothing is detected unless about N / (q (2n + 1)) pairs stand out.
+        edges: a name in `mmcl.unpaired.EDGE_RULES`, without error control.
+        score: a name in `mmcl.unpaired.SCORES`, without error control.
+        folds: of the cross-fit, at least 2.
+
+    Returns:
+        `Detected`.
+
+    Raises:
+        ValueError: for bad data, fdr, rule or score.
+
+    Reference: V. Vovk, Cross-conformal predictors, 2015 (the p-values); Bates, Candes, Lei, Romano, Sesia, Testing for
+    outliers with conformal p-values, Annals of Statistics 2023 (with Benjamini-Hochberg); notebook 03, sections 4, 5.
+    """
+    p = problem(x, x_tilde, x_unpaired, x_tilde_unpaired, fit.g1.shape[-2], folds)
+    before = getattr(fit, "pairs", torch.empty(0, 2, dtype=torch.int64))
+    if len(before) and bool((before.amax(0) >= torch.tensor([len(p.more), len(p.more_tilde)])).any()):
+        raise ValueError(f"fit.pairs goes up to {before.amax(0).tolist()}; pass the unpaired rows it was made with")
+    return detect(fit, p, before, *checked(fdr, edges, score))
+
+
+def checked(fdr, edges, score):
+    """The three arguments, names replaced by functions."""
+    if fdr is not None and not 0 < fdr < 1:
+        raise ValueError(f"fdr = {fdr}; use None, or a share between 0 and 1 such as 0.05")
+    for what, name, table in (("edges", edges, EDGE_RULES), ("score", score, SCORES)):
+        if name not in table:
+            raise ValueError(f"{what} = {name!r}; use one of {', '.join(table)}")
+    return fdr, EDGE_RULES[edges], SCORES[score]
+
+
+def detect(fit, p, before, fdr, rule, score):
+    """`detect_pairs` after the checks; ``before`` are edges that the fit was made with."""
+    if not len(p.more) or not len(p.more_tilde):
+        return Detected(torch.empty(0, 2, dtype=torch.int64), torch.empty(0, dtype=p.x.dtype))
+    if fdr is not None:
+        return controlled(p, before, fdr)
+    ratio = fit if hasattr(fit, "correlations") else calibrated(fit, p, before)
+    likely = Scores(*density_ratio(ratio, p.more, p.more_tilde))
+    found = rule(likely if score is density_ratio else Scores(*score(ratio, p.more, p.more_tilde)))
+    found = found[found[:, 0].argsort(stable=True)]
+    s, own = likely.summary, likely.of(found)
+    others = (s.row_sum[found[:, 0]] - own).exp() + (s.column_sum[found[:, 1]] - own).exp() - 2
+    return Detected(found, 1 / (1 + others.clamp(min=0)))
+
+
+def controlled(p, before, fdr):
+    """Detection at a false discovery rate, see `detect_pairs`."""
+    n1, n2 = len(p.more), len(p.more_tilde)
+    odds, at = torch.empty(n1, dtype=p.x.dtype), torch.empty(n1, dtype=torch.int64)
+    rows, columns = [], []
+    for k, ratio in enumerate(p.models(before)[0]):
+        a, b = density_ratio(ratio, p.more, p.more_tilde)
+        s = Scores(a, b).summary
+        own = slice(k, None, p.folds)
+        odds[own], at[own] = log_odds(Scores(a[own], b), s.column_sum, max(n1, n2), own=True)
+        a_known, b_known = density_ratio(ratio, *p.fold(k))
+        rows.append(log_odds(Scores(a_known, b), s.column_sum, max(n1, n2), own=False)[0])
+        columns.append(log_odds(Scores(b_known, a), s.row_sum, max(n1, n2), own=False)[0])
+    above = [(torch.cat(null).unsqueeze(0) >= odds.unsqueeze(1)).sum(1) for null in (rows, columns)]
+    values = (above[0] + 0.5 + (above[1] + 0.5) * n2 / n1) / (2 * len(p.x) + 1)
+    rate = torch.as_tensor(false_discovery_control(values.clamp(max=1).numpy()))
+    keep = rate <= fdr
+    best = odds.new_full((n2,), -math.inf).scatter_reduce(0, at[keep], odds[keep], "amax")
+    keep &= odds == best[at]  # of rows that want the same column, the likeliest
+    return Detected(torch.stack([keep.nonzero().squeeze(1), at[keep]], 1), odds[keep].sigmoid(), rate[keep])

@@ -1,0 +1,225 @@
+"""Which rows belong together: scores of rows against rows, and rules that turn scores into edges.
+
+Every score is an inner product of embeddings, score_ij = <a_i, b_j>, so that an N x N matrix is walked in blocks of
+rows and never kept.
+"""
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from scipy.optimize import linear_sum_assignment
+
+from mmcl._checks import at_least, paired
+from mmcl.losses import BLOCK
+
+DENSE = 6000**2  # scores that "assignment" keeps, 0.3 GB and a copy; beyond, it is the mutual nearest neighbours
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """Encoders and the Gaussian model of their outputs, in canonical coordinates a = A (G1 x - mean), b likewise.
+
+    a and b have unit covariance and the correlations c on the diagonal of their cross-covariance.
+
+    Attributes:
+        g1, g2: (..., r, d1), (..., r, d2) encoders.
+        mean, mean_tilde: (..., 1, r) means of the encoded rows.
+        whiten, whiten_tilde: (..., r, r) the maps to canonical coordinates, applied from the right.
+        correlations: (..., r) canonical correlations c, decreasing, in [0, 1).
+    """
+
+    g1: torch.Tensor
+    g2: torch.Tensor
+    mean: torch.Tensor
+    mean_tilde: torch.Tensor
+    whiten: torch.Tensor
+    whiten_tilde: torch.Tensor
+    correlations: torch.Tensor
+
+    def coordinates(self, x, x_tilde):
+        """Canonical coordinates (..., n, r) of rows of both modalities."""
+        a = (torch.as_tensor(x) @ self.g1.mT - self.mean) @ self.whiten
+        return a, (torch.as_tensor(x_tilde) @ self.g2.mT - self.mean_tilde) @ self.whiten_tilde
+
+
+def gaussian_ratio(fit, x, x_tilde):
+    """The Gaussian model of the encoded pairs: means, covariances and cross-covariance with divisor n - 1.
+
+    Args:
+        fit: anything with encoders .g1 and .g2.
+        x, x_tilde: (..., n, d1), (..., n, d2) pairs, n > r.
+
+    Returns:
+        Ratio, whose correlations are those of the pairs given: too high for new pairs if the encoders were fitted to
+        the same few (`mmcl.unpaired.calibrate` shrinks them).
+
+    Raises:
+        ValueError: for bad pairs, or n <= r.
+    """
+    x, x_tilde = paired(x, x_tilde)
+    r = fit.g1.shape[-2]
+    if x.shape[-2] <= r:
+        raise ValueError(f"n = {x.shape[-2]} pairs; a density ratio in r = {r} dimensions needs more than {r}")
+    means, roots, whitened = [], [], []
+    for z in (x @ fit.g1.mT, x_tilde @ fit.g2.mT):
+        means.append(z.mean(-2, keepdim=True))
+        centred = z - means[-1]
+        values, vectors = torch.linalg.eigh(centred.mT @ centred / (z.shape[-2] - 1))
+        floor = r * torch.finfo(z.dtype).eps * values[..., -1:]
+        roots.append((vectors * values.clamp(min=floor).rsqrt().unsqueeze(-2)) @ vectors.mT)
+        whitened.append(centred @ roots[-1])
+    u, c, vh = torch.linalg.svd(whitened[0].mT @ whitened[1] / (x.shape[-2] - 1))
+    return Ratio(fit.g1, fit.g2, *means, roots[0] @ u, roots[1] @ vh.mT, c.clamp(max=1 - 1e-6))
+
+
+def inner_product(fit, x, x_tilde):
+    """Embeddings of the similarity s_ij = <G1 x_i, G2 x~_j>."""
+    return torch.as_tensor(x) @ fit.g1.mT, torch.as_tensor(x_tilde) @ fit.g2.mT
+
+
+def cosine(fit, x, x_tilde):
+    """Embeddings of the cosine of G1 x_i and G2 x~_j."""
+    return tuple(torch.nn.functional.normalize(z, dim=-1) for z in inner_product(fit, x, x_tilde))
+
+
+def density_ratio(fit, x, x_tilde):
+    """Embeddings of log p(x_i, x~_j) / (p(x_i) p(x~_j)) in nats, under the Gaussian model of the encoded rows.
+
+    In canonical coordinates it is sum_k [ c a b - c^2 (a^2 + b^2)/2 ] / (1 - c^2) - log(1 - c^2)/2: an inner product
+    once a row term and a column term are appended. Comparing candidates of one row by it is the Bayes rule.
+    """
+    if not hasattr(fit, "correlations"):
+        raise ValueError("this fit has no density ratio; use mmcl.unpaired.calibrate(fit, x, x_tilde) on its pairs")
+    a, b = fit.coordinates(x, x_tilde)
+    c = fit.correlations.unsqueeze(-2)
+    gain = c / (1 - c**2)
+    row, column = (-(z**2 * (c * gain)).sum(-1, keepdim=True) / 2 for z in (a, b))
+    row = row - torch.log1p(-(c**2)).sum(-1, keepdim=True) / 2
+    return torch.cat([a * gain, row, torch.ones_like(row)], -1), torch.cat([b, torch.ones_like(column), column], -1)
+
+
+SCORES = {"inner_product": inner_product, "cosine": cosine, "density_ratio": density_ratio}
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What one walk over the scores keeps: the best of each row (N1,) and its place, of each column (N2,), log-sums."""
+
+    row_best: torch.Tensor
+    row_at: torch.Tensor
+    row_sum: torch.Tensor
+    column_best: torch.Tensor
+    column_sum: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The scores <a_i, b_j> of all rows of a (N1, k) against all rows of b (N2, k), walked in blocks."""
+
+    a: torch.Tensor
+    b: torch.Tensor
+
+    @property
+    def shape(self):
+        return len(self.a), len(self.b)
+
+    def of(self, edges):
+        """Scores (m,) of edges (m, 2)."""
+        return (self.a[edges[:, 0]] * self.b[edges[:, 1]]).sum(-1)
+
+    def blocks(self):
+        """(start, scores of rows start, start + 1, ... against all columns) over blocks that stay in the cache."""
+        size = max(1, BLOCK // 4 // len(self.b))  # 2 MB: larger blocks are slower to get than to fill
+        for start in range(0, len(self.a), size):
+            yield start, self.a[start : start + size] @ self.b.mT
+
+    @cached_property
+    def summary(self):
+        """`Summary`, in one walk; log-sums are log sum exp over a row or a column."""
+        rows, best, total, shift = [], self.b.new_full((len(self.b),), -math.inf), 0.0, -math.inf
+        for _, s in self.blocks():
+            row, best = s.max(1), torch.maximum(best, s.amax(0))
+            highest = max(shift, float(row.values.amax()))
+            total, shift = total * math.exp(shift - highest), highest
+            e = s.sub_(shift).exp_()
+            # the maximum is there for rows and columns whose exponentials all underflow
+            rows.append((*row, torch.maximum(shift + e.sum(1).log(), row.values)))
+            total = total + e.sum(0)
+        rows = [torch.cat(part) for part in zip(*rows, strict=True)]
+        return Summary(*rows, best, torch.maximum(shift + total.log(), best))
+
+
+def top_b(scores, count=None):
+    """The ``count`` largest scores of all; by default as many as the smaller side has rows."""
+    count = min(scores.shape) if count is None else count
+    at_least(1, count=count)
+    columns = scores.shape[1]
+    if count > scores.shape[0] * columns:
+        raise ValueError(f"count = {count} edges; {scores.shape[0]} x {columns} rows have {scores.shape[0] * columns}")
+    best, at = scores.a.new_empty(0), torch.empty(0, dtype=torch.int64, device=scores.a.device)
+    for start, s in scores.blocks():
+        more, where = s.flatten().topk(min(count, s.numel()))
+        best, at = torch.cat([best, more]), torch.cat([at, where + start * columns])
+        best, keep = best.topk(min(count, len(best)))
+        at = at[keep]
+    return torch.stack([at // columns, at % columns], 1)
+
+
+def row_and_column_argmax(scores):
+    """The best column of every row and the best row of every column, each edge once."""
+    of_row, of_column = scores.summary.row_at, Scores(scores.b, scores.a).summary.row_at
+    rows, columns = (torch.arange(size, device=of_row.device) for size in scores.shape)
+    new = of_row[of_column] != columns
+    return torch.cat([torch.stack([rows, of_row], 1), torch.stack([of_column, columns], 1)[new]])
+
+
+def mutual(scores):
+    """Mutual nearest neighbours: the edges that are the best of their row and of their column."""
+    s = scores.summary
+    rows = (s.row_best == s.column_best[s.row_at]).nonzero().squeeze(1)
+    return torch.stack([rows, s.row_at[rows]], 1)
+
+
+def assignment(scores):
+    """The one-to-one matching of largest total score, min(N1, N2) edges; beyond `DENSE` scores it is `mutual`.
+
+    The mutual nearest neighbours are the part of a matching that no other row or column disputes; finding more is
+    left to sizes at which the whole matrix can be kept.
+    """
+    if scores.shape[0] * scores.shape[1] > DENSE:
+        return mutual(scores)
+    found = linear_sum_assignment((scores.a @ scores.b.mT).cpu().numpy(), maximize=True)
+    return torch.stack([torch.as_tensor(indices, device=scores.a.device) for indices in found], 1)
+
+
+EDGE_RULES = {
+    "top_b": top_b,
+    "row_and_column_argmax": row_and_column_argmax,
+    "mutual": mutual,
+    "assignment": assignment,
+}
+
+
+def log_odds(scores, column_sum, absent, own):
+    """Best log odds of each row's pairs, and the column where: pair (i, j) against all that exclude it.
+
+        e^{s_ij} / (absent + sum_{k != j} e^{s_ik} + sum_{k != i} e^{s_kj})
+
+    Args:
+        scores: `Scores` of the rows looked at, as log density ratios.
+        column_sum: (N2,) log-sums over the rows that compete for a column.
+        absent: weight, >= 0, of the row having no partner at all.
+        own: whether the rows looked at are among the competitors in ``column_sum``.
+
+    Returns:
+        (N1,) log odds, (N1,) columns.
+    """
+    found = []
+    columns = column_sum.clamp(max=300).exp()
+    for _, s in scores.blocks():
+        e = s.clamp_(max=300).exp()
+        others = e.sum(1, keepdim=True) + columns - (1 + own) * e
+        found.append((s - (others.clamp_(min=0) + absent).log()).max(1))
+    return tuple(torch.cat(part) for part in zip(*found, strict=True))
