@@ -1,0 +1,94 @@
+"""The page that compares the points of a sweep: each recorded number drawn against each swept parameter."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from statistics import fmean
+
+from mmcl import plots
+from mmcl.parameters import spelled
+from mmcl.report import Claim
+
+LINES = len(plots.COLOURS)
+
+
+def _axis(values: list) -> tuple[dict[str, float], bool]:
+    """Where each value of a swept parameter lies on the x axis, and whether that is logarithmic."""
+    if all(isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v) for v in values):
+        return {spelled(v): v for v in values}, min(values) > 0 and max(values) >= 20 * min(values)
+    return {spelled(v): i for i, v in enumerate(values)}, False
+
+
+def _series(rows: list[tuple[dict, Claim]], parameter: str, swept: dict[str, list]) -> dict[str, list]:
+    """Label -> (value of the parameter, claim), a series for each combination of the others; seeds are repetitions."""
+    others = [name for name in swept if name not in (parameter, "seed")]
+    series: dict[str, list] = {}
+    for values, claim in rows:
+        label = ", ".join(f"{name} = {spelled(values[name])}" for name in others)
+        series.setdefault(label, []).append((spelled(values[parameter]), claim))
+    return series
+
+
+def _draw(rows: list[tuple[dict, Claim]], parameter: str, swept: dict[str, list]):
+    """A number's measured values against a parameter: points and their means, crosses where the claim does not hold."""
+    figure, (ax,) = plots.panels(width=4.4, height=3.1)
+    at, log = _axis(swept[parameter])
+    series = _series(rows, parameter, swept)
+    for i, (label, points) in enumerate(series.items()):
+        colour = plots.COLOURS[i] if len(series) <= LINES else "#777777"
+        points = [(at[value], c) for value, c in points if math.isfinite(c.measured)]
+        means = {x: fmean(c.measured for other, c in points if other == x) for x in sorted({x for x, _ in points})}
+        ax.plot(list(means), list(means.values()), color=colour, label=label or None, linewidth=1.6)
+        for holds, marker in ((True, "o"), (False, "x")):
+            chosen = [(x, c.measured) for x, c in points if c.holds == holds]
+            ax.plot(*(zip(*chosen, strict=True) if chosen else ([], [])), marker, color=colour, markersize=5, zorder=3)
+    _expected(ax, [c for _, c in rows])
+    if log:
+        ax.set_xscale("log")
+    if log or len(at) <= 6:
+        ax.set_xticks(list(at.values()), list(at))
+        ax.set_xticks([], minor=True)
+    ax.set(xlabel=parameter.replace("_", " "), ylabel="measured")
+    if 1 < len(series) <= LINES:
+        figure.legend(
+            loc="outside lower center", ncols=2 if max(map(len, series)) < 22 else 1, fontsize=8, frameon=False
+        )
+    return figure
+
+
+def _expected(ax, claims: list[Claim]) -> None:
+    """A dashed line at the expected value and a band of its tolerance, if they are the same at all points."""
+    if len({c.expected for c in claims}) != 1:
+        return
+    ax.axhline(claims[0].expected, color="#666666", linewidth=1, linestyle=(0, (4, 3)), zorder=1)
+    below, above = min(c.below for c in claims), min(c.above for c in claims)
+    if max(below, above) < math.inf and below + above > 0:
+        ax.axhspan(claims[0].expected - below, claims[0].expected + above, color="#666666", alpha=0.1, linewidth=0)
+
+
+def _png(figure) -> str:
+    import matplotlib.pyplot as plt
+
+    png = io.BytesIO()
+    figure.savefig(png, format="png", dpi=130, metadata={"Software": None})
+    plt.close(figure)
+    return base64.b64encode(png.getvalue()).decode()
+
+
+def numbers(answers: list[dict], swept: dict[str, list]) -> list[dict]:
+    """What the page shows of each recorded number: id, statement, how often it holds, a figure for each parameter."""
+    rows: dict[str, list] = {}
+    for found in answers:
+        for data in found["claims"]:
+            rows.setdefault(data["id"], []).append((found["parameters"], Claim.from_json(data)))
+    shown = []
+    for id, made in rows.items():
+        holds, first = sum(c.holds for _, c in made), made[0][1]
+        low, high = (f(c.measured for _, c in made) for f in (min, max))
+        seen = f"measured from {low:.3g} to {high:.3g}, holds at {holds} of {len(made)} points."
+        figures = [(n, _png(_draw(made, n, swept)), f"[{id}] against {n}: {seen}") for n in swept]
+        shown.append({"id": id, "statement": first.statement, "criterion": first.criterion, "holds": holds,
+                      "points": len(made), "figures": figures})  # fmt: skip
+    return shown
