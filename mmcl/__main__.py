@@ -43,8 +43,13 @@ def _report(args) -> int:
 def _sweep(args) -> int:
     from mmcl import sweep  # joblib and the figures take a moment to import
 
-    if args.grid is None or args.j < 1:
-        raise UsageError("name a notebook and a grid file, as: sweep 02 grid.yaml -j 2")
+    if args.grid == Path("") or args.j < 1:
+        what = (
+            "a grid needs a file of lines 'name: [value, value]'"
+            if args.j > 0
+            else f"-j {args.j} is no number of processes"
+        )
+        raise UsageError(f"{what}, as in: sweep 02 grid.yaml -j 2")
     page, answers = sweep.sweep(find_notebook(args.notebook), args.grid, args.o, args.profile, args.j, args.scheduler)
     stopped = sum(a["stopped"] for a in answers)
     failing = sum(bool(a["problem"]) for a in answers) - stopped
@@ -115,17 +120,17 @@ def _joined(argv: list[str]) -> list[str]:
 def _questions(command) -> None:
     """The commands for readers: parameters, report, sweep."""
     sub = command(_parameters, "list a notebook's parameters: name, type, default, meaning")
-    sub.add_argument("notebook", nargs="?", default="", metavar="NB", help=_NB)
+    sub.add_argument("notebook", metavar="NB", help=_NB)
     sub = command(_report, "run a notebook with other parameters and write one HTML page to send on")
-    sub.add_argument("notebook", nargs="?", default="", metavar="NB", help=_NB)
+    sub.add_argument("notebook", metavar="NB", help=_NB)
     sub.add_argument("-p", action="append", default=[], metavar="NAME=VALUE", help="a value; -p NAME VALUE works too")
     sub.add_argument("-f", type=Path, metavar="FILE", help="YAML file of lines 'name: value'")
     sub.add_argument("--pairs", default="", help="several NAME=VALUE in one argument")
     sub.add_argument("--threads", type=int, help="threads of the numerical libraries (default: all cores)")
     _common(sub)
     sub = command(_sweep, "run a notebook at each point of a grid and compare the numbers on one page")
-    sub.add_argument("notebook", nargs="?", default="", metavar="NB", help=_NB)
-    sub.add_argument("grid", nargs="?", type=Path, metavar="GRID", help="YAML file of lines 'name: [value, value]'")
+    sub.add_argument("notebook", metavar="NB", help=_NB)
+    sub.add_argument("grid", type=Path, metavar="GRID", help="YAML file of lines 'name: [value, value]'")
     sub.add_argument("-j", type=int, default=1, metavar="N", help="processes, one thread each (default 1)")
     sub.add_argument("--scheduler", metavar="tcp://HOST:PORT", help="run on the workers of this dask cluster instead")
     _common(sub)
@@ -159,9 +164,16 @@ def _steps(command) -> None:
     sub.add_argument("notebooks", type=Path, nargs="+")
 
 
+class _Parser(argparse.ArgumentParser):
+    """Tells a mistake in one sentence."""
+
+    def error(self, message: str):
+        self.exit(2, f"mmcl: {message}; {self.prog} --help says more\n")
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run one command; 0 is success, 1 a claim or a cell that failed, 2 a mistake in the call."""
-    parser = argparse.ArgumentParser(prog="python -m mmcl", description=__doc__)
+    parser = _Parser(prog="python -m mmcl", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND", title="commands")
 
     def command(function, help: str):

@@ -100,7 +100,7 @@ def report(source: Path, values: dict[str, object], parent: Path, threads: int |
         The path of the HTML page, which is there whether or not the claims hold, and the ``answer``.
     """
     writable(parent)
-    notebook = execute(source.read_text("utf-8"), source.stem, values, source.parent, threads)
+    notebook = execute(source.read_text("utf-8"), source, values, threads)
     found = answer(notebook)
     stem = f"{source.stem}-{slug(found['changed'])}"
     write_folder(parent / stem, pages(notebook, stem, found))

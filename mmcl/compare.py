@@ -12,6 +12,7 @@ from mmcl.parameters import spelled
 from mmcl.report import Claim
 
 LINES = len(plots.COLOURS)
+DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
 
 
 def _axis(values: list) -> tuple[dict[str, float], bool]:
@@ -32,7 +33,7 @@ def _series(rows: list[tuple[dict, Claim]], parameter: str, swept: dict[str, lis
 
 
 def _draw(rows: list[tuple[dict, Claim]], parameter: str, swept: dict[str, list]):
-    """A number's measured values against a parameter: points and their means, crosses where the claim does not hold."""
+    """A number's measured values against a parameter: runs as dots, crosses where the claim fails, lines of means."""
     figure, (ax,) = plots.panels(width=4.4, height=3.1)
     at, log = _axis(swept[parameter])
     series = _series(rows, parameter, swept)
@@ -40,10 +41,13 @@ def _draw(rows: list[tuple[dict, Claim]], parameter: str, swept: dict[str, list]
         colour = plots.COLOURS[i] if len(series) <= LINES else "#777777"
         points = [(at[value], c) for value, c in points if math.isfinite(c.measured)]
         means = {x: fmean(c.measured for other, c in points if other == x) for x in sorted({x for x, _ in points})}
-        ax.plot(list(means), list(means.values()), color=colour, label=label or None, linewidth=1.6)
-        for holds, marker in ((True, "o"), (False, "x")):
+        line = {"linestyle": DASHES[i % LINES] if parameter != "seed" else "", "marker": "", "color": colour}
+        ax.plot(list(means), list(means.values()), linewidth=1.6, **line)
+        for holds, marker, size in ((True, "o", 5), (False, "x", 8)):
             chosen = [(x, c.measured) for x, c in points if c.holds == holds]
-            ax.plot(*(zip(*chosen, strict=True) if chosen else ([], [])), marker, color=colour, markersize=5, zorder=3)
+            dots = {"markersize": size, "markeredgewidth": 2 if marker == "x" else 1, "linestyle": "", "color": colour}
+            ax.plot(*(zip(*chosen, strict=True) if chosen else ([], [])), marker=marker, zorder=3, **dots)
+        ax.plot([], [], label=label or None, **line | {"marker": "o", "markersize": 5})
     _expected(ax, [c for _, c in rows])
     if log:
         ax.set_xscale("log")
@@ -52,9 +56,8 @@ def _draw(rows: list[tuple[dict, Claim]], parameter: str, swept: dict[str, list]
         ax.set_xticks([], minor=True)
     ax.set(xlabel=parameter.replace("_", " "), ylabel="measured")
     if 1 < len(series) <= LINES:
-        figure.legend(
-            loc="outside lower center", ncols=2 if max(map(len, series)) < 22 else 1, fontsize=8, frameon=False
-        )
+        columns = 2 if max(map(len, series)) < 22 else 1
+        figure.legend(loc="outside lower center", ncols=columns, fontsize=9, frameon=False)
     return figure
 
 
@@ -86,9 +89,11 @@ def numbers(answers: list[dict], swept: dict[str, list]) -> list[dict]:
     shown = []
     for id, made in rows.items():
         holds, first = sum(c.holds for _, c in made), made[0][1]
+        criteria = {c.criterion for _, c in made}
+        criterion = first.criterion if len(criteria) == 1 else "differs from point to point"
         low, high = (f(c.measured for _, c in made) for f in (min, max))
         seen = f"measured from {low:.3g} to {high:.3g}, holds at {holds} of {len(made)} points."
         figures = [(n, _png(_draw(made, n, swept)), f"[{id}] against {n}: {seen}") for n in swept]
-        shown.append({"id": id, "statement": first.statement, "criterion": first.criterion, "holds": holds,
+        shown.append({"id": id, "statement": first.statement, "criterion": criterion, "holds": holds,
                       "points": len(made), "figures": figures})  # fmt: skip
     return shown

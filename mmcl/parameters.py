@@ -187,7 +187,7 @@ def choose_parameters(source: Path, profile: str = "default", pairs=(), file: Pa
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not (equals and name.strip().isidentifier()):
-            raise UsageError(f"{pair!r} is not name=value")
+            raise UsageError(f"{pair!r} is not name=value, as n=200")
         asked[name.strip()] = value.strip()
     allowed = parameters_of(jupytext.read(source))
     check_names(asked, allowed, source.stem)

@@ -191,14 +191,11 @@ def index(notebooks: dict, profile: str, statements: Iterable[Statement] = ()) -
     return _checked(_templates.get_template("index.html.j2").render(entries=entries, profile=profile))
 
 
-def sweep_page(
-    notebook: str, allowed: dict, swept: dict, fixed: dict, numbers: list, answers: list, command: str
-) -> str:
+def sweep_page(notebook, swept: dict, fixed: dict, numbers: list, answers: list, command: str) -> str:
     """The page that compares the points of a sweep.
 
     Args:
-        notebook: NN_name.
-        allowed: the notebook's parameters.
+        notebook: the notebook, without outputs.
         swept: name -> values; fixed: name -> value of the other parameters that the grid or profile gives.
         numbers: see ``mmcl.compare.numbers``.
         answers: (answer, link to its page) of each point, see ``mmcl.ask.answer``.
@@ -213,10 +210,10 @@ def sweep_page(
             found | {"values": values, "label": label, "link": link, "holds": holds, "claims": len(found["claims"])}
         )
     page = _templates.get_template("sweep.html.j2").render(
-        notebook=notebook,
+        title=_summary(notebook, "A notebook")["title"],
         swept={name: [spelled(v) for v in values] for name, values in swept.items()},
         fixed={name: spelled(value) for name, value in fixed.items()},
-        meanings={name: allowed[name].meaning for name in swept},
+        meanings={name: p.meaning for name, p in parameters_of(notebook).items()},
         numbers=numbers,
         points=points,
         versions=next((p["versions"] for p in points if "versions" in p), {}),

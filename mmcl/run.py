@@ -80,14 +80,18 @@ def _problem(notebook) -> str:
         return str(error)
 
 
-def execute(text: str, name: str, values: dict[str, object], folder: Path, threads=None, quiet=False):
+def asked_as(source: Path) -> str:
+    """How one asks for a notebook on the command line: by its name, or by its path if it is none of the repository."""
+    return source.stem if source.resolve().parent.name == "notebooks" else str(source)
+
+
+def execute(text: str, source: Path, values: dict[str, object], threads=None, quiet=False):
     """The notebook with its outputs, run by papermill in a fresh kernel process.
 
     Args:
         text: the notebook as py:percent.
-        name: NN_name.
+        source: notebooks/NN_name.py; the kernel starts in its folder, in a temporary one if that is not there.
         values: parameter values, see ``mmcl.parameters.choose_parameters``.
-        folder: the kernel's working directory; a temporary one if it is not there (on another machine).
         threads: how many the numerical libraries may use; as the environment says if None.
         quiet: show no progress.
 
@@ -97,7 +101,7 @@ def execute(text: str, name: str, values: dict[str, object], folder: Path, threa
     """
     logging.getLogger("papermill").setLevel(logging.ERROR)  # it does not know `x: int | None`
     manager = type("Manager", (_ThisPython,), {"threads": threads})
-    problem = ""
+    name, folder, problem = source.stem, source.resolve().parent, ""
     with tempfile.TemporaryDirectory(prefix="mmcl-") as place:
         converted, executed = (Path(place) / f"{name}.{kind}.ipynb" for kind in ("in", "out"))
         jupytext.write(jupytext.reads(text, "py:percent"), converted)
@@ -113,8 +117,7 @@ def execute(text: str, name: str, values: dict[str, object], folder: Path, threa
     marker = "papermill-error-cell-tag"
     notebook.cells = [c for c in notebook.cells if marker not in c.metadata.get("tags", [])]
     machine = f"{platform.system()} {platform.machine()}"
-    source = name if folder.name == "notebooks" else str(folder / f"{name}.py")  # as one asks for it again
-    about = {"name": name, "source": source, "versions": versions(), "machine": machine, "threads": threads}
+    about = {"name": name, "source": asked_as(source), "versions": versions(), "machine": machine, "threads": threads}
     notebook.metadata["mmcl"] = about | {"problem": problem or _problem(notebook)}
     for path in ("input_path", "output_path"):
         notebook.metadata.papermill.pop(path, None)
@@ -135,7 +138,7 @@ def run(source: Path, target: Path, values: dict[str, object]) -> str:
     target.parent.mkdir(parents=True, exist_ok=True)
     target.unlink(missing_ok=True)  # an interrupted run leaves nothing that could be taken for its result
     failed_path(target).unlink(missing_ok=True)
-    notebook = execute(source.read_text("utf-8"), source.stem, values, source.parent)
+    notebook = execute(source.read_text("utf-8"), source, values)
     problem = notebook.metadata.mmcl.problem
     nbformat.write(notebook, partial := target.with_name(target.name + ".part"))
     partial.replace(failed_path(target) if problem else target)

@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 import joblib
 import jupytext
+from joblib.externals.loky.process_executor import _ExceptionWithTraceback
 from tqdm import tqdm
 
 from mmcl import ask, compare, render
@@ -28,7 +29,7 @@ from mmcl.parameters import (
     read_mapping,
     slug,
 )  # fmt: skip
-from mmcl.run import execute, progress, versions
+from mmcl.run import asked_as, execute, progress, versions
 
 
 class SweepError(ChildProcessError):
@@ -75,7 +76,7 @@ def code_hash() -> str:
     return hashlib.sha256("\0".join([*texts, json.dumps(versions())]).encode()).hexdigest()
 
 
-def point(text: str, name: str, values: dict[str, object], folder: Path, key: str, code: str) -> dict[str, str]:
+def point(text: str, source: Path, values: dict[str, object], key: str, code: str) -> dict[str, str]:
     """Run one point and return the files of its report; whatever goes wrong is recorded in its ``claims.json``.
 
     Nothing is written here, so that a worker may run on a machine that shares no disk with the one that asks.
@@ -85,14 +86,17 @@ def point(text: str, name: str, values: dict[str, object], folder: Path, key: st
     try:
         if code_hash() != code:
             raise RuntimeError(f"{platform.node()} has another version of mmcl or of a library than this machine")
-        notebook = execute(text, name, values, folder, threads=1, quiet=True)
+        notebook = execute(text, source, values, threads=1, quiet=True)
         found = ask.answer(notebook) | {"key": key}
-        return ask.pages(notebook, f"{name}-{slug(differ)}", found)
+        return ask.pages(notebook, f"{source.stem}-{slug(differ)}", found)
     except Exception as error:  # a kernel that died, a page that cannot be made: the sweep goes on
-        parameters = {n: values.get(n, p.default) for n, p in allowed.items()}
-        problem = f"{type(error).__name__}: {error}"
-        found = {"notebook": name, "parameters": parameters, "changed": differ, "problem": problem, "stopped": True}
-        return {"claims.json": json.dumps(found | {"seconds": 0, "claims": [], "key": key}, indent=1) + "\n"}
+        found = {
+            "notebook": source.stem,
+            "parameters": {n: values.get(n, p.default) for n, p in allowed.items()},
+            "changed": differ, "problem": f"{type(error).__name__}: {error}", "stopped": True,
+            "seconds": 0, "claims": [], "key": key,
+        }  # fmt: skip
+        return {"claims.json": json.dumps(found, indent=1) + "\n"}
 
 
 def _finished(folder: Path, key: str) -> bool:
@@ -110,14 +114,23 @@ def _backend(scheduler: str | None, jobs: int) -> joblib.parallel_config:
         return joblib.parallel_config(backend="loky", n_jobs=jobs)
     try:
         from distributed import Client
+        from joblib._dask import DaskDistributedBackend
     except ImportError:
         raise UsageError("--scheduler needs dask: pip install 'mmcl[scale]'") from None
     try:
-        workers = len(Client(scheduler, timeout=10, set_as_default=False).scheduler_info(n_workers=-1)["workers"])
+        client = Client(scheduler, timeout=10, set_as_default=False)
     except (OSError, ValueError) as error:
         raise UsageError(f"no dask scheduler answers at {scheduler}: {error}") from None
-    print(f"{workers} dask workers at {scheduler}", file=sys.stderr)
-    return joblib.parallel_config(backend="dask", scheduler_host=scheduler)
+
+    class Backend(DaskDistributedBackend):
+        """joblib's, which waits for ever for a task that dask gave up after several of its workers had died."""
+
+        def submit(self, func, callback=None):
+            task = super().submit(func, callback)
+            task.add_done_callback(lambda t: t.exception() and callback(_ExceptionWithTraceback(t.exception())))
+            return task
+
+    return joblib.parallel_config(backend=Backend(client=client))
 
 
 def run_points(tasks: dict[Path, tuple], jobs: int, scheduler: str | None, done: int = 0) -> None:
@@ -133,8 +146,9 @@ def run_points(tasks: dict[Path, tuple], jobs: int, scheduler: str | None, done:
         SweepError: if processes are killed again and again.
     """
     left = dict(tasks)
+    backend = _backend(scheduler, jobs)
     bar = tqdm(desc="sweep", total=done + len(tasks), initial=done, unit="point", smoothing=0, **progress())
-    with bar, _backend(scheduler, jobs):
+    with backend, bar:
         for _ in range(4):
             try:
                 parallel = joblib.Parallel(return_as="generator_unordered", batch_size=1)
@@ -143,7 +157,9 @@ def run_points(tasks: dict[Path, tuple], jobs: int, scheduler: str | None, done:
                     left.pop(folder)
                     bar.update()
                 return
-            except BrokenProcessPool:
+            except Exception as error:
+                if not isinstance(error, BrokenProcessPool) and type(error).__name__ != "KilledWorker":
+                    raise
                 print("\nmmcl: a process was killed, perhaps for memory; its points are run again", file=sys.stderr)
     raise SweepError("processes are killed again and again; try fewer of them with -j")
 
@@ -169,27 +185,31 @@ def sweep(source: Path, grid: Path, parent: Path, profile="default", jobs=1, sch
     swept, fixed = grid_of(source, grid, profile)
     folder = parent / f"{source.stem}-sweep-{grid.stem}"
     ask.writable(folder)
-    text, code = source.read_text("utf-8"), code_hash()
-    allowed, tasks, places = parameters_of(jupytext.read(source)), {}, []
-    for combination in itertools.product(*swept.values()):
-        values = fixed | dict(zip(swept, combination, strict=True))
-        digest = hashlib.sha256(json.dumps([text, code, values], sort_keys=True).encode()).hexdigest()
-        places.append(folder / "points" / f"{source.stem}-{slug(changed(values, allowed))}")
-        if not _finished(places[-1], digest):
-            tasks[places[-1]] = (text, source.stem, values, source.parent.resolve(), digest, code)
+    places, tasks = _tasks(source, swept, fixed, folder / "points")
     if tasks:
         run_points(tasks, jobs, scheduler, len(places) - len(tasks))
     answers = [json.loads((place / "claims.json").read_text("utf-8")) for place in places]
     (folder / "results.csv").write_text(ask.tidy(answers, [*swept, *fixed]), "utf-8")
-    command = f"python -m mmcl sweep {source.stem} {shlex.quote(str(grid))}"
+    command = f"python -m mmcl sweep {asked_as(source)} {shlex.quote(str(grid))}"
     command += f" --profile {profile}" if profile != "default" else ""
-    page = render.sweep_page(
-        source.stem, allowed, swept, fixed, compare.numbers(answers, swept),
-        list(zip(answers, (_link(place, folder) for place in places), strict=True)), command,
-    )  # fmt: skip
+    linked = [(found, _link(place, folder)) for found, place in zip(answers, places, strict=True)]
+    numbers = compare.numbers(answers, swept)
     target = folder / f"{folder.name}.html"
-    target.write_text(page, "utf-8")
+    target.write_text(render.sweep_page(jupytext.read(source), swept, fixed, numbers, linked, command), "utf-8")
     return target, answers
+
+
+def _tasks(source: Path, swept: dict, fixed: dict, folder: Path) -> tuple[list[Path], dict[Path, tuple]]:
+    """The folders of all points of a grid, and what is to be run: folder -> arguments of ``point``."""
+    text, code = source.read_text("utf-8"), code_hash()
+    allowed, places, tasks = parameters_of(jupytext.read(source)), [], {}
+    for combination in itertools.product(*swept.values()):
+        values = fixed | dict(zip(swept, combination, strict=True))
+        digest = hashlib.sha256(json.dumps([text, code, values], sort_keys=True).encode()).hexdigest()
+        places.append(folder / f"{source.stem}-{slug(changed(values, allowed))}")
+        if not _finished(places[-1], digest):
+            tasks[places[-1]] = (text, source.resolve(), values, digest, code)
+    return places, tasks
 
 
 def _link(place: Path, folder: Path) -> str:
