@@ -37,7 +37,7 @@ class _Reader(yaml.SafeLoader):
     yaml_implicit_resolvers: dict = {}
 
 
-_NUMBER = r"[-+]?(?:\d[\d_]*\.?[\d_]*|\.\d[\d_]*)(?:[eE][-+]?\d+)?|[-+]?\.?inf|\.?nan"
+_NUMBER = r"[-+]?(?:(?:0|[1-9][\d_]*)(?:\.[\d_]*)?|\.\d[\d_]*)(?:[eE][-+]?\d+)?|[-+]?\.?inf|\.?nan"
 for _tag, _pattern in {
     "bool": "true|True|false|False",
     "null": "null|None|~|",

@@ -118,7 +118,7 @@ def _backend(scheduler: str | None, jobs: int) -> joblib.parallel_config:
     except ImportError:
         raise UsageError("--scheduler needs dask: pip install 'mmcl[scale]'") from None
     try:
-        client = Client(scheduler, timeout=10, set_as_default=False)
+        client = Client(scheduler, timeout=5, set_as_default=False)
     except (OSError, ValueError) as error:
         raise UsageError(f"no dask scheduler answers at {scheduler}: {error}") from None
 
@@ -205,7 +205,8 @@ def _tasks(source: Path, swept: dict, fixed: dict, folder: Path) -> tuple[list[P
     allowed, places, tasks = parameters_of(jupytext.read(source)), [], {}
     for combination in itertools.product(*swept.values()):
         values = fixed | dict(zip(swept, combination, strict=True))
-        digest = hashlib.sha256(json.dumps([text, code, values], sort_keys=True).encode()).hexdigest()
+        every = {name: p.default for name, p in allowed.items()} | values
+        digest = hashlib.sha256(json.dumps([text, code, every], sort_keys=True).encode()).hexdigest()
         places.append(folder / f"{source.stem}-{slug(changed(values, allowed))}")
         if not _finished(places[-1], digest):
             tasks[places[-1]] = (text, source.resolve(), values, digest, code)
