@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Iterable
 from html.parser import HTMLParser
@@ -39,8 +40,10 @@ def _output(output) -> Markup:
         return Markup('<p>The table of all claims is <a href="#ledger">at the top</a>.</p>')
     if "image/png" in data:
         alt = output.metadata.get("image/png", {}).get("alt", "")
-        figure = Markup('<figure><img alt="{}" src="data:image/png;base64,{}"></figure>')
-        return figure.format(alt, data["image/png"].strip())
+        png = data["image/png"].strip()
+        width = int.from_bytes(base64.b64decode(png[:32])[16:20], "big")  # of the header, in pixels
+        figure = Markup('<figure{}><img alt="{}" src="data:image/png;base64,{}"></figure>')
+        return figure.format(Markup(' class="wide" tabindex="0"') if width > 800 else "", alt, png)
     if "text/html" in data:
         return Markup(f'<div class="scroll">{data["text/html"]}</div>')
     if "text/markdown" in data or "text/latex" in data:
@@ -86,7 +89,7 @@ def _summary(notebook, name: str) -> dict:
         "title": title[1] if title else name,
         "first": markdown(blocks[0].strip()) if blocks else "",
         "claims": claims_of(notebook),
-        "figure": "".join(map(_output, figures(notebook)[:1])),
+        "figure": Markup().join(map(_output, figures(notebook)[:1])),
         "problem": notebook.metadata.get("mmcl", {}).get("problem", ""),
     }
 

@@ -148,7 +148,8 @@ def pages(tmp_path_factory):
     run, readme = build / "01_toy.run.ipynb", str(folder / "README.md")
     assert main(["run", str(source), str(run)]) == 0
     assert main(["render", str(run), str(folder / "01_toy.html")]) == 0
-    assert main(["index", "--readme", readme, str(folder / "index.html"), str(build), "01_toy"]) == 0
+    shutil.copy(run, build / "02_other.run.ipynb")
+    assert main(["index", "--readme", readme, str(folder / "index.html"), str(build), "01_toy", "02_other"]) == 0
     given = ["-p", "n=9", "-p", "a_rather_long_name_of_a_parameter", "another value with several words"]
     assert main(["report", str(source), *given, "-o", str(folder / "asked")]) == 1
     assert main(["sweep", str(source), str(folder / "grid.yaml"), "-j", "2", "-o", str(folder)]) == 1
@@ -175,7 +176,8 @@ def test_no_request_leaves_the_page_and_the_console_is_silent(browser, pages, ki
 def test_figures_and_formulas_are_seen_and_nothing_is_wider_than_the_screen(browser, pages, kind, width):
     browser.open(pages[kind], width)
     seen = "[...document.querySelectorAll('{}')].filter(e => e.checkVisibility()).map(e => {})"
-    figures = browser.value(seen.format("img", "[e.naturalWidth, e.getBoundingClientRect().width, e.alt]"))
+    box = "e.parentElement.getBoundingClientRect().width"
+    figures = browser.value(seen.format("img", f"[e.naturalWidth, {box}, e.alt]"))
     assert figures
     for natural, shown, alt in figures:
         assert natural > 0
