@@ -12,7 +12,7 @@ import nbformat
 
 from mmcl import render
 from mmcl.parameters import UsageError, changed, command_for, parameters_of, slug
-from mmcl.report import CLAIM_MIME, claims_of
+from mmcl.report import CLAIM_MIME, claims_of, numbers_of
 from mmcl.run import execute
 
 NUMBERS = ("id", "statement", "measured", "expected", "below", "above", "holds")
@@ -37,20 +37,21 @@ def answer(notebook) -> dict:
         "threads": about.threads,
         "command": command_for(about.source, differ, about.threads),
         "claims": [c._repr_mimebundle_()[CLAIM_MIME] | {"holds": c.holds} for c in claims],
+        "numbers": list(numbers_of(notebook).values()),
     }
 
 
 def tidy(answers, names) -> str:
-    """The claims of several answers as CSV, a line each: the parameters ``names``, the claim, seconds of the run."""
+    """Claims and numbers of several answers as CSV, a line each: the parameters ``names``, the number, the seconds."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([*names, *NUMBERS, "seconds"])
     for found in answers:
         values = [found["parameters"].get(n) for n in names]
         values = [json.dumps(v) if isinstance(v, list | bool) else v for v in values]
-        for claim in found["claims"]:
-            numbers = [str(claim[n]).lower() if n == "holds" else claim[n] for n in NUMBERS]
-            writer.writerow([*values, *numbers, found["seconds"]])
+        for made in (*found["claims"], *found["numbers"]):
+            made = made | {"holds": str(made.get("holds", "")).lower()}
+            writer.writerow([*values, *(made.get(n, "") for n in NUMBERS), found["seconds"]])
     return text.getvalue()
 
 

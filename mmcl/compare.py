@@ -6,6 +6,7 @@ import base64
 import io
 import math
 from statistics import fmean
+from typing import NamedTuple
 
 from mmcl import plots
 from mmcl.parameters import spelled
@@ -15,6 +16,17 @@ LINES = len(plots.COLOURS)
 DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
 
 
+class Number(NamedTuple):
+    """A recorded number that is no claim, so that it neither holds nor fails."""
+
+    id: str
+    statement: str
+    measured: float
+    expected: None = None
+    holds: None = None
+    criterion: str = ""
+
+
 def _axis(values: list) -> tuple[dict[str, float], bool]:
     """Where each value of a swept parameter lies on the x axis, and whether that is logarithmic."""
     if all(isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v) for v in values):
@@ -22,7 +34,7 @@ def _axis(values: list) -> tuple[dict[str, float], bool]:
     return {spelled(v): i for i, v in enumerate(values)}, False
 
 
-def _series(rows: list[tuple[dict, Claim]], parameter: str, swept: dict[str, list]) -> dict[str, list]:
+def _series(rows: list[tuple[dict, Claim | Number]], parameter: str, swept: dict[str, list]) -> dict[str, list]:
     """Label -> (value of the parameter, claim), a series for each combination of the others; seeds are repetitions."""
     others = [name for name in swept if name not in (parameter, "seed")]
     series: dict[str, list] = {}
@@ -32,7 +44,7 @@ def _series(rows: list[tuple[dict, Claim]], parameter: str, swept: dict[str, lis
     return series
 
 
-def _draw(rows: list[tuple[dict, Claim]], parameter: str, swept: dict[str, list]):
+def _draw(rows: list[tuple[dict, Claim | Number]], parameter: str, swept: dict[str, list]):
     """A number's measured values against a parameter: runs as dots, crosses where the claim fails, lines of means."""
     figure, (ax,) = plots.panels(width=4.4, height=3.1)
     at, log = _axis(swept[parameter])
@@ -43,8 +55,8 @@ def _draw(rows: list[tuple[dict, Claim]], parameter: str, swept: dict[str, list]
         means = {x: fmean(c.measured for other, c in points if other == x) for x in sorted({x for x, _ in points})}
         line = {"linestyle": DASHES[i % LINES] if parameter != "seed" else "", "marker": "", "color": colour}
         ax.plot(list(means), list(means.values()), linewidth=1.6, **line)
-        for holds, marker, size in ((True, "o", 5), (False, "x", 8)):
-            chosen = [(x, c.measured) for x, c in points if c.holds == holds]
+        for fails, marker, size in ((False, "o", 5), (True, "x", 8)):
+            chosen = [(x, c.measured) for x, c in points if (c.holds is False) == fails]
             dots = {"markersize": size, "markeredgewidth": 2 if marker == "x" else 1, "linestyle": "", "color": colour}
             ax.plot(*(zip(*chosen, strict=True) if chosen else ([], [])), marker=marker, zorder=3, **dots)
         ax.plot([], [], label=label or None, **line | {"marker": "o", "markersize": 5})
@@ -61,9 +73,9 @@ def _draw(rows: list[tuple[dict, Claim]], parameter: str, swept: dict[str, list]
     return figure
 
 
-def _expected(ax, claims: list[Claim]) -> None:
+def _expected(ax, claims: list[Claim | Number]) -> None:
     """A dashed line at the expected value and a band of its tolerance, if they are the same at all points."""
-    if len({c.expected for c in claims}) != 1:
+    if len({c.expected for c in claims}) != 1 or claims[0].holds is None:
         return
     ax.axhline(claims[0].expected, color="#666666", linewidth=1, linestyle=(0, (4, 3)), zorder=1)
     below, above = min(c.below for c in claims), min(c.above for c in claims)
@@ -84,16 +96,26 @@ def numbers(answers: list[dict], swept: dict[str, list]) -> list[dict]:
     """What the page shows of each recorded number: id, statement, how often it holds, a figure for each parameter."""
     rows: dict[str, list] = {}
     for found in answers:
-        for data in found["claims"]:
-            rows.setdefault(data["id"], []).append((found["parameters"], Claim.from_json(data)))
-    shown = []
-    for id, made in rows.items():
-        holds, first = sum(c.holds for _, c in made), made[0][1]
-        criteria = {c.criterion for _, c in made}
-        criterion = first.criterion if len(criteria) == 1 else "differs from point to point"
-        low, high = (f(c.measured for _, c in made) for f in (min, max))
-        seen = f"measured from {low:.3g} to {high:.3g}, holds at {holds} of {len(made)} points."
-        figures = [(n, _png(_draw(made, n, swept)), f"[{id}] against {n}: {seen}") for n in swept]
-        shown.append({"id": id, "statement": first.statement, "criterion": criterion, "holds": holds,
-                      "points": len(made), "figures": figures})  # fmt: skip
-    return shown
+        claims = [Claim.from_json(data) for data in found["claims"]]
+        others = [Number(data["id"], data["statement"], float(data["measured"])) for data in found["numbers"]]
+        for made in (*claims, *others):
+            rows.setdefault(made.id, []).append((found["parameters"], made))
+    return [_number(made, swept) for made in rows.values()]
+
+
+def _number(made: list[tuple[dict, Claim | Number]], swept: dict[str, list]) -> dict:
+    """What the page shows of one recorded number."""
+    first, holds = made[0][1], sum(c.holds is True for _, c in made)
+    checked = first.holds is not None
+    criteria = {c.criterion for _, c in made}
+    low, high = (f(c.measured for _, c in made) for f in (min, max))
+    seen = f"measured from {low:.3g} to {high:.3g}" + (f", holds at {holds} of {len(made)} points." if checked else ".")
+    return {
+        "id": first.id,
+        "statement": first.statement,
+        "criterion": first.criterion if len(criteria) == 1 else "differs from point to point",
+        "checked": checked,
+        "holds": holds,
+        "points": len(made),
+        "figures": [(n, _png(_draw(made, n, swept)), f"[{first.id}] against {n}: {seen}") for n in swept],
+    }

@@ -15,7 +15,7 @@ from nbconvert.filters import Highlight2HTML, strip_ansi
 from mmcl.markdown import Renderer, RenderError, markdown
 from mmcl.parameters import changed, command_for, parameters_of, spelled
 from mmcl.readme import Statement
-from mmcl.report import CLAIM_MIME, COLUMNS, LEDGER_MIME, Claim, claims_of
+from mmcl.report import CLAIM_MIME, COLUMNS, LEDGER_MIME, NUMBER_MIME, Claim, claims_of
 
 _templates = Environment(loader=PackageLoader("mmcl"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
 _templates.globals["columns"] = COLUMNS
@@ -36,6 +36,11 @@ def _output(output) -> Markup:
     if CLAIM_MIME in data:
         claim = Claim.from_json(data[CLAIM_MIME])
         return Markup(_templates.get_template("claim.html.j2").render(claim=claim))
+    if NUMBER_MIME in data:
+        number = data[NUMBER_MIME]
+        return Markup("<p>{}: <strong>{}</strong></p>").format(
+            markdown(number["statement"], inline=True), data["text/plain"].rpartition(": ")[2]
+        )
     if LEDGER_MIME in data:
         return Markup('<p>The table of all claims is <a href="#ledger">at the top</a>.</p>')
     if "image/png" in data:

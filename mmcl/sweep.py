@@ -85,7 +85,7 @@ def point(text: str, source: Path, values: dict[str, object], key: str, code: st
     differ = changed(values, allowed)
     try:
         if code_hash() != code:
-            raise RuntimeError(f"{platform.node()} has another version of mmcl or of a library than this machine")
+            raise RuntimeError(f"{platform.node()} has another mmcl or other libraries than this sweep began with")
         notebook = execute(text, source, values, threads=1, quiet=True)
         found = ask.answer(notebook) | {"key": key}
         return ask.pages(notebook, f"{source.stem}-{slug(differ)}", found)
@@ -94,7 +94,7 @@ def point(text: str, source: Path, values: dict[str, object], key: str, code: st
             "notebook": source.stem,
             "parameters": {n: values.get(n, p.default) for n, p in allowed.items()},
             "changed": differ, "problem": f"{type(error).__name__}: {error}", "stopped": True,
-            "seconds": 0, "claims": [], "key": key,
+            "seconds": 0, "claims": [], "numbers": [], "key": key,
         }  # fmt: skip
         return {"claims.json": json.dumps(found, indent=1) + "\n"}
 

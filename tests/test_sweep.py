@@ -28,7 +28,7 @@ seed: int = 0  # of every random number
 import os
 import time
 import numpy as np
-from mmcl.report import claim, ledger
+from mmcl.report import claim, ledger, record
 
 time.sleep(pause)
 if n == 13:
@@ -40,6 +40,7 @@ if n == 14:
 draws = np.random.default_rng(seed).normal(size=(n, 500)) @ np.random.default_rng(seed + 1).normal(size=(500, n))
 claim("1.1", "trace of a random $n$ by $n$ matrix", (draws**2 if kind == "squared" else draws).trace(), 0, 1e4)
 claim("1.2", "threads", int(os.environ["OMP_NUM_THREADS"]), 1, 0)
+record("twice", "twice the number $n$", 2 * n)
 claim("1.3", "$n$ is small", n, 0, (0, 8))
 
 # %%
@@ -129,7 +130,7 @@ def test_the_table_and_the_page_of_a_sweep_hold_every_point_and_the_status_tells
     assert "2 of 8 points with claims that do not hold" in printed.err
     rows = lines(folder)
     assert list(rows[0]) == ["n", "kind", *ask.NUMBERS]
-    assert [(r["n"], r["kind"]) for r in rows[::3]] == [
+    assert [(r["n"], r["kind"]) for r in rows[::4]] == [
         ("2", "plain"),
         ("2", "squared"),
         ("9", "plain"),
@@ -137,10 +138,12 @@ def test_the_table_and_the_page_of_a_sweep_hold_every_point_and_the_status_tells
     ]
     assert [r["holds"] for r in rows if r["id"] == "1.3"] == ["true", "true", "false", "false"]
     assert {r["measured"] for r in rows if r["id"] == "1.2"} == {"1.0"}, "one thread each"
+    twice = [r for r in rows if r["id"] == "twice"]
+    assert [(r["measured"], r["expected"], r["holds"]) for r in twice[1:3]] == [("4.0", "", ""), ("18.0", "", "")]
     html = (folder / "01_sum-sweep-grid.html").read_text()
     assert "n=13, kind=plain: ValueError: n = 13 brings bad luck" in html
     assert "DeadKernelError" in html
-    for anchor in ("1.1-n", "1.1-kind", "1.3-n"):
+    for anchor in ("1.1-n", "1.1-kind", "1.3-n", "twice-kind"):
         assert f'<a href="#{anchor}">' in html
         assert f'<figure id="{anchor}">' in html
     assert html.count('">report</a>') == 6
@@ -226,7 +229,7 @@ def test_a_worker_with_other_code_computes_nothing(source):
     files = sweep.point(NOTEBOOK, source, {"n": 2}, "key", "another hash")
     found = json.loads(files["claims.json"])
     assert found["stopped"]
-    assert "another version of mmcl" in found["problem"]
+    assert "another mmcl" in found["problem"]
 
 
 # ---------------------------------------------------------------- dask
