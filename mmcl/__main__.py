@@ -11,6 +11,7 @@ from pathlib import Path
 
 import jupytext
 import nbformat
+from nbclient.exceptions import DeadKernelError
 
 from mmcl import ask, readme, render, run
 from mmcl.parameters import UsageError, choose_parameters, find_notebook, parameters_of, spelled
@@ -192,6 +193,9 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     except (render.RenderError, ChildProcessError) as error:
         print(f"mmcl: {error}", file=sys.stderr)
+        return 1
+    except DeadKernelError:
+        print("mmcl: the notebook's process died, perhaps for memory; try smaller sizes", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130

@@ -75,6 +75,13 @@ def writable(folder: Path) -> None:
         raise UsageError(f"cannot write into {folder} ({error.strerror}); choose another folder with -o") from None
 
 
+def write_file(path: Path, text: str) -> None:
+    """Write a file that is complete from the moment it is there."""
+    partial = path.with_name(path.name + ".part")
+    partial.write_text(text, "utf-8")
+    partial.replace(path)
+
+
 def write_folder(folder: Path, files: dict[str, str]) -> None:
     """Write files into a folder that is complete from the moment it is there; one of that name is replaced."""
     folder.parent.mkdir(parents=True, exist_ok=True)

@@ -8,12 +8,14 @@ import math
 from statistics import fmean
 from typing import NamedTuple
 
+import matplotlib.pyplot as plt
+
 from mmcl import plots
 from mmcl.parameters import spelled
 from mmcl.report import Claim
 
-LINES = len(plots.COLOURS)
-DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
+STYLES = [{"color": style["color"], "linestyle": style["linestyle"]} for style in plots.STYLE["axes.prop_cycle"]]
+GREY = {"color": "#777777", "linestyle": "-"}
 
 
 class Number(NamedTuple):
@@ -49,17 +51,10 @@ def _draw(rows: list[tuple[dict, Claim | Number]], parameter: str, swept: dict[s
     figure, (ax,) = plots.panels(width=4.4, height=3.1)
     at, log = _axis(swept[parameter])
     series = _series(rows, parameter, swept)
-    for i, (label, points) in enumerate(series.items()):
-        colour = plots.COLOURS[i] if len(series) <= LINES else "#777777"
-        points = [(at[value], c) for value, c in points if math.isfinite(c.measured)]
-        means = {x: fmean(c.measured for other, c in points if other == x) for x in sorted({x for x, _ in points})}
-        line = {"linestyle": DASHES[i % LINES] if parameter != "seed" else "", "marker": "", "color": colour}
-        ax.plot(list(means), list(means.values()), linewidth=1.6, **line)
-        for fails, marker, size in ((False, "o", 5), (True, "x", 8)):
-            chosen = [(x, c.measured) for x, c in points if (c.holds is False) == fails]
-            dots = {"markersize": size, "markeredgewidth": 2 if marker == "x" else 1, "linestyle": "", "color": colour}
-            ax.plot(*(zip(*chosen, strict=True) if chosen else ([], [])), marker=marker, zorder=3, **dots)
-        ax.plot([], [], label=label or None, **line | {"marker": "o", "markersize": 5})
+    styles = STYLES if len(series) <= len(STYLES) else [GREY] * len(series)
+    for (label, points), style in zip(series.items(), styles, strict=False):
+        style = style | ({"linestyle": ""} if parameter == "seed" else {})
+        _line(ax, [(at[value], c) for value, c in points if math.isfinite(c.measured)], style, label)
     _expected(ax, [c for _, c in rows])
     if log:
         ax.set_xscale("log")
@@ -67,10 +62,21 @@ def _draw(rows: list[tuple[dict, Claim | Number]], parameter: str, swept: dict[s
         ax.set_xticks(list(at.values()), list(at))
         ax.set_xticks([], minor=True)
     ax.set(xlabel=parameter.replace("_", " "), ylabel="measured")
-    if 1 < len(series) <= LINES:
+    if 1 < len(series) <= len(STYLES):
         columns = 2 if max(map(len, series)) < 22 else 1
         figure.legend(loc="outside lower center", ncols=columns, fontsize=9, frameon=False)
     return figure
+
+
+def _line(ax, points: list[tuple[float, Claim | Number]], style: dict, label: str) -> None:
+    """One series: runs as dots, as crosses where the claim fails, and a line through the means."""
+    means = {x: fmean(c.measured for other, c in points if other == x) for x in sorted({x for x, _ in points})}
+    ax.plot(list(means), list(means.values()), linewidth=1.6, marker="", **style)
+    for fails, marker, size, edge in ((False, "o", 5, 1), (True, "x", 8, 2)):
+        chosen = [(x, c.measured) for x, c in points if (c.holds is False) == fails]
+        dots = style | {"marker": marker, "markersize": size, "markeredgewidth": edge, "linestyle": "", "zorder": 3}
+        ax.plot([x for x, _ in chosen], [y for _, y in chosen], **dots)
+    ax.plot([], [], label=label or None, marker="o", markersize=5, **style)
 
 
 def _expected(ax, claims: list[Claim | Number]) -> None:
@@ -84,8 +90,6 @@ def _expected(ax, claims: list[Claim | Number]) -> None:
 
 
 def _png(figure) -> str:
-    import matplotlib.pyplot as plt
-
     png = io.BytesIO()
     figure.savefig(png, format="png", dpi=130, metadata={"Software": None})
     plt.close(figure)

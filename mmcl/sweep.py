@@ -189,13 +189,13 @@ def sweep(source: Path, grid: Path, parent: Path, profile="default", jobs=1, sch
     if tasks:
         run_points(tasks, jobs, scheduler, len(places) - len(tasks))
     answers = [json.loads((place / "claims.json").read_text("utf-8")) for place in places]
-    (folder / "results.csv").write_text(ask.tidy(answers, [*swept, *fixed]), "utf-8")
+    ask.write_file(folder / "results.csv", ask.tidy(answers, [*swept, *fixed]))
     command = f"python -m mmcl sweep {asked_as(source)} {shlex.quote(str(grid))}"
     command += f" --profile {profile}" if profile != "default" else ""
     linked = [(found, _link(place, folder)) for found, place in zip(answers, places, strict=True)]
     numbers = compare.numbers(answers, swept)
     target = folder / f"{folder.name}.html"
-    target.write_text(render.sweep_page(jupytext.read(source), swept, fixed, numbers, linked, command), "utf-8")
+    ask.write_file(target, render.sweep_page(jupytext.read(source), swept, fixed, numbers, linked, command))
     return target, answers
 
 
