@@ -167,6 +167,22 @@ def test_what_is_finished_is_not_run_again_and_the_rest_is(source):
     assert {name for name in again if made_at(folder)[name] != again[name]} == set(before)
 
 
+@pytest.mark.parametrize(
+    ("text", "finished"),
+    [
+        ('{"key": "k", "stopped": false}', True),
+        ('{"key": "k", "stopped": true}', False),
+        ('{"key": "other", "stopped": false}', False),
+        ('{"key": "k", "stop', False),
+        (None, False),
+    ],
+)
+def test_only_a_point_that_ran_to_its_end_with_this_code_is_finished(tmp_path, text, finished):
+    if text is not None:
+        (tmp_path / "claims.json").write_text(text)
+    assert sweep._finished(tmp_path, "k") is finished
+
+
 def test_a_sweep_that_is_interrupted_leaves_nothing_half_written_and_goes_on(source, monkeypatch):
     write, written = ask.write_folder, []
 
