@@ -7,7 +7,10 @@ BUILD := build/$(PROFILE)
 REPORTS := $(if $(filter default,$(PROFILE)),reports,$(BUILD)/reports)
 HTML := $(NAMES:%=$(REPORTS)/%.html)
 RUNS := $(NAMES:%=$(BUILD)/%.run.ipynb)
-SOURCES := $(filter-out mmcl/render.py mmcl/__main__.py,$(wildcard mmcl/*.py))
+# What shows and asks; a change there does not run the notebooks again.
+PAGES := $(wildcard mmcl/templates/*) $(addprefix mmcl/,render.py markdown.py readme.py __main__.py ask.py compare.py sweep.py)
+SOURCES := $(filter-out $(PAGES),$(wildcard mmcl/*.py))
+INDEX = $(PYTHON) -m mmcl index --readme README.md $(REPORTS)/index.html $(BUILD) $(NAMES)
 
 ifdef PY
 PYTHON := $(PY)
@@ -20,11 +23,12 @@ endif
 MAKEFLAGS += --no-print-directory --no-builtin-rules
 .DEFAULT_GOAL := reports
 .DELETE_ON_ERROR:
-.PHONY: help reports test lint pairs check-pairs outputs readme report bench lab lock clean distclean check-python
+.PHONY: help reports test lint pairs check-pairs outputs readme report sweep parameters bench lab lock clean distclean check-python
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
-	@echo "  PROFILE=smoke make: the notebooks at small sizes;  PY=python make: your own environment, not .venv"
+	@echo "  make PROFILE=smoke (or paper): all notebooks at small sizes (at those of the paper)"; \
+	echo "  PY=python make: your own environment, not .venv"
 
 # ---------------------------------------------------------------- the environment
 
@@ -55,19 +59,19 @@ check-python:
 	|| $(call FAIL,PY=$(PY) is not a Python 3.11 or newer.)
 	@missing=$$($(PY) -c 'import sys; from importlib.util import find_spec; sys.path = [p for p in sys.path if p]; \
 	print(*[m for m in sys.argv[1:] if not find_spec(m)])' mmcl torch numpy scipy sklearn matplotlib pooch yaml jupytext \
-	papermill nbconvert ipykernel latex2mathml pytest ruff); \
+	papermill nbconvert ipykernel joblib latex2mathml pytest ruff); \
 	[ -z "$$missing" ] || $(call FAIL,PY=$(PY) cannot import $$missing: run $(PY) -m pip install -e \".[test]\" or leave PY away.)
 
 # ---------------------------------------------------------------- the notebooks
 
 reports: | $(ENVIRONMENT) ## run all notebooks, make reports/index.html, print the claims (default)
 	@$(MAKE) -k $(REPORTS)/index.html \
-	|| { $(PYTHON) -m mmcl index $(REPORTS)/index.html $(BUILD) $(NAMES); exit 1; }
+	|| { $(INDEX); exit 1; }
 
-$(REPORTS)/index.html: $(HTML)
-	@$(PYTHON) -m mmcl index $@ $(BUILD) $(NAMES)
+$(REPORTS)/index.html: $(HTML) README.md
+	@$(INDEX)
 
-$(HTML): $(REPORTS)/%.html: $(BUILD)/%.run.ipynb mmcl/render.py mmcl/__main__.py $(wildcard mmcl/templates/*)
+$(HTML): $(REPORTS)/%.html: $(BUILD)/%.run.ipynb $(PAGES)
 	@$(PYTHON) -m mmcl render $< $@ && rm -f $(@:.html=.failed.html)
 
 $(RUNS): $(BUILD)/%.run.ipynb: notebooks/%.py $(SOURCES) notebooks/profiles.yaml requirements.lock | $(ENVIRONMENT)
@@ -75,15 +79,16 @@ $(RUNS): $(BUILD)/%.run.ipynb: notebooks/%.py $(SOURCES) notebooks/profiles.yaml
 	    [ ! -f $(BUILD)/$*.failed.ipynb ] \
 	    || $(PYTHON) -m mmcl render $(BUILD)/$*.failed.ipynb $(REPORTS)/$*.failed.html; exit 1; }
 
-report: | $(ENVIRONMENT) ## one notebook with other parameters: make report NB=01 P="n=200 tau=0.5"
-	@[ "$(NB)" ] && [ -f "$(wildcard notebooks/$(NB)*.py)" ] \
-	|| $(call FAIL,NB must name one notebook: one of $(NAMES).)
-	@name=$(notdir $(basename $(wildcard notebooks/$(NB)*.py))); \
-	title=$$name-$$(printf %s '$(strip $(P))' | tr -c 'A-Za-z0-9.+' '-'); run=build/report/$$title; \
-	$(PYTHON) -m mmcl run notebooks/$$name.py $$run.run.ipynb $(foreach p,$(P),-p '$(p)') \
-	&& $(PYTHON) -m mmcl render $$run.run.ipynb reports/$$title.html && echo "reports/$$title.html" \
-	|| { [ ! -f $$run.failed.ipynb ] \
-	    || $(PYTHON) -m mmcl render $$run.failed.ipynb reports/$$title.failed.html; exit 1; }
+export P F
+
+report: | $(ENVIRONMENT) ## one notebook with other parameters: make report NB=01 P="n=200 tau=0.5" [F=values.yaml]
+	@$(PYTHON) -m mmcl report "$(NB)" --profile $(PROFILE) --pairs "$$P" $(if $(F),-f "$$F")
+
+sweep: | $(ENVIRONMENT) ## a grid of parameters: make sweep NB=01 GRID=grid.yaml [J=2]
+	@$(PYTHON) -m mmcl sweep "$(NB)" "$(GRID)" --profile $(PROFILE) -j $(or $(J),1)
+
+parameters: | $(ENVIRONMENT) ## the parameters of a notebook and their meaning: make parameters NB=01
+	@$(PYTHON) -m mmcl parameters "$(NB)"
 
 pairs: | $(ENVIRONMENT) ## bring the inputs of notebooks/*.ipynb up to notebooks/*.py
 	@$(PYTHON) -m jupytext --quiet --to ipynb --update $(NAMES:%=notebooks/%.py)

@@ -2,97 +2,24 @@
 
 from __future__ import annotations
 
+import base64
 import re
-import unicodedata
-from html import unescape
+from collections.abc import Iterable
 from html.parser import HTMLParser
 
+import nbformat
 from jinja2 import Environment, PackageLoader
-from latex2mathml.converter import convert
 from markupsafe import Markup
 from nbconvert.filters import Highlight2HTML, strip_ansi
-from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 
-from mmcl.report import CLAIM_MIME, COLUMNS, LEDGER_MIME, Claim, claims_of
-from mmcl.run import parameters_of
+from mmcl.markdown import Renderer, RenderError, markdown
+from mmcl.parameters import changed, command_for, parameters_of, spelled
+from mmcl.readme import Statement
+from mmcl.report import CLAIM_MIME, COLUMNS, LEDGER_MIME, NUMBER_MIME, Claim, claims_of
 
 _templates = Environment(loader=PackageLoader("mmcl"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
 _templates.globals["columns"] = COLUMNS
-
-
-class RenderError(ValueError):
-    """A notebook cannot become an offline report; the message names the formula or the element."""
-
-
-def _letter(match: re.Match) -> str:
-    """A letter of a mathematical alphabet as its Unicode character, since browsers ignore mathvariant."""
-    tag, style, letter = match[1], match[2].upper().replace("BOLD-", "BOLD "), unescape(match[3])
-    name = re.sub("(LATIN|GREEK|LETTER) ", "", unicodedata.name(letter))
-    for alphabet in (f"MATHEMATICAL {style} {name}", f"{style} {name}"):
-        try:
-            return f"<{tag}>{unicodedata.lookup(alphabet)}</{tag}>"
-        except KeyError:
-            continue
-    return match[0]
-
-
-def mathml(latex: str, display: str = "inline") -> str:
-    """A LaTeX formula as MathML.
-
-    Raises:
-        RenderError: naming the formula, if it cannot be converted as a whole.
-    """
-    try:
-        html = convert(re.sub(r"\{aligned\}", "{align*}", latex.strip()), display=display)
-    except Exception as error:  # the converter raises many kinds, StopIteration among them
-        raise RenderError(f"cannot typeset the formula {latex.strip()!r}: {error!r}") from error
-    html = html.replace(' xmlns="http://www.w3.org/1998/Math/MathML"', "")
-    html = re.sub(r'<(m[in]) mathvariant="([a-z-]+)">(\w|&#x\w+;)</m[in]>', _letter, html)
-    html = re.sub(r"<mo>(&#x0(?:2016|007C|27E8|27E9);|[|‖⟨⟩])</mo>", r'<mo stretchy="false">\1</mo>', html)
-    braces = re.sub(r"\\[\\{}]", "", latex)
-    unknown = re.search(r"<m[io]>(\\\w*|&|\{|\})</m[io]>", html)
-    if unknown or 'linebreak="newline"' in html or braces.count("{") != braces.count("}"):
-        what = f": {unknown[1]} is not known here" if unknown else ": check its braces and line breaks"
-        raise RenderError(f"cannot typeset the formula {latex.strip()!r}{what}")
-    return html
-
-
-class _Renderer(IPythonRenderer):
-    """Markdown to HTML with typeset formulas; collects the headings for the table of contents."""
-
-    def __init__(self, attachments=None):
-        super().__init__(escape=False, embed_images=True, path="notebooks", attachments=attachments)
-        self.contents: list[tuple[int, str, Markup]] = []
-
-    def inline_math(self, body: str) -> str:
-        return mathml(body)
-
-    def block_math(self, body: str) -> str:
-        return f'<span class="display">{mathml(body, "block")}</span>'
-
-    def latex_environment(self, name: str, body: str) -> str:
-        return self.block_math(f"\\begin{{{name}}}{body}\\end{{{name}}}")
-
-    def heading(self, text: str, level: int, **attrs) -> str:
-        plain = re.sub(r"<math.*?</math>|<[^>]*>", "", text)
-        anchor = re.sub(r"[^\w]+", "-", plain.lower()).strip("-") or "section"
-        anchor += f"-{len(self.contents)}" if anchor in [a for _, a, _ in self.contents] else ""
-        self.contents.append((level, anchor, Markup(text)))
-        return f'<h{level} id="{anchor}">{text}</h{level}>\n'
-
-    def link(self, text: str, url: str, title: str | None = None) -> str:
-        return super().link(text, re.sub(r"^(\w+)\.ipynb", r"\1.html", url), title)
-
-
-def _markdown(source: str, renderer: _Renderer | None = None, inline: bool = False) -> Markup:
-    html = MarkdownWithMath(renderer or _Renderer()).render(source)
-    if inline:
-        html = re.sub(r"</?p>", "", html).strip()
-    html = html.replace("<table>", '<div class="scroll"><table>').replace("</table>", "</table></div>")
-    return Markup(html)
-
-
-_templates.filters["inline"] = lambda text: _markdown(text, inline=True)
+_templates.filters["inline"] = lambda text: markdown(text, inline=True)
 
 
 def _output(output) -> Markup:
@@ -100,6 +27,8 @@ def _output(output) -> Markup:
     if output.output_type == "stream":
         shown = Markup('<pre class="{}">{}</pre>').format(output.name, output.text)
         return shown if output.text.strip() else Markup()
+    if output.output_type == "error" and output.ename == "ClaimFailed":
+        return Markup('<pre class="error">Do not hold:\n{}</pre>').format(output.evalue)
     if output.output_type == "error":
         trace = strip_ansi("\n".join(output.traceback))
         return Markup('<pre class="error" id="failed-cell">{}</pre>').format(trace)
@@ -107,16 +36,23 @@ def _output(output) -> Markup:
     if CLAIM_MIME in data:
         claim = Claim.from_json(data[CLAIM_MIME])
         return Markup(_templates.get_template("claim.html.j2").render(claim=claim))
+    if NUMBER_MIME in data:
+        number = data[NUMBER_MIME]
+        return Markup("<p>{}: <strong>{}</strong></p>").format(
+            markdown(number["statement"], inline=True), data["text/plain"].rpartition(": ")[2]
+        )
     if LEDGER_MIME in data:
         return Markup('<p>The table of all claims is <a href="#ledger">at the top</a>.</p>')
     if "image/png" in data:
         alt = output.metadata.get("image/png", {}).get("alt", "")
-        figure = Markup('<figure><img alt="{}" src="data:image/png;base64,{}"></figure>')
-        return figure.format(alt, data["image/png"].strip())
+        png = data["image/png"].strip()
+        width = int.from_bytes(base64.b64decode(png[:32])[16:20], "big")  # of the header, in pixels
+        figure = Markup('<figure{}><img alt="{}" src="data:image/png;base64,{}"></figure>')
+        return figure.format(Markup(' class="wide" tabindex="0"') if width > 800 else "", alt, png)
     if "text/html" in data:
         return Markup(f'<div class="scroll">{data["text/html"]}</div>')
     if "text/markdown" in data or "text/latex" in data:
-        return _markdown(data.get("text/markdown") or data["text/latex"])
+        return markdown(data.get("text/markdown") or data["text/latex"])
     return Markup("<pre>{}</pre>").format(data.get("text/plain", ""))
 
 
@@ -156,64 +92,139 @@ def _summary(notebook, name: str) -> dict:
     return {
         "name": name,
         "title": title[1] if title else name,
-        "first": _markdown(blocks[0].strip()) if blocks else "",
+        "first": markdown(blocks[0].strip()) if blocks else "",
         "claims": claims_of(notebook),
-        "figure": "".join(map(_output, figures(notebook)[:1])),
+        "figure": Markup().join(map(_output, figures(notebook)[:1])),
         "problem": notebook.metadata.get("mmcl", {}).get("problem", ""),
     }
 
 
-def report(notebook, name: str) -> str:
-    """An executed notebook as one HTML page.
-
-    Args:
-        notebook: as ``mmcl.run.run`` leaves it, or its evidence of a failure (marked so at the top).
-        name: used as title if the notebook has no heading of level 1.
-
-    Raises:
-        RenderError: for a formula that cannot be typeset, a figure without alternative text, or anything
-            that would be loaded from elsewhere.
-    """
-    renderer, highlight = _Renderer(), Highlight2HTML(pygments_lexer="ipython3")
-    summary = _summary(notebook, name)
-    titled = False
-    cells = []
+def _cells(notebook, renderer: Renderer) -> list[dict]:
+    """What the template shows of each cell: ``html`` of a text, or ``code``, ``lines`` and ``outputs``."""
+    highlight, cells, titled = Highlight2HTML(pygments_lexer="ipython3"), [], False
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             source = cell.source if titled else re.sub(r"^# +.*$", "", cell.source, count=1, flags=re.M)
             titled = True
             renderer.attachments = cell.get("attachments", {})
-            cells.append({"html": _markdown(source, renderer)})
+            cells.append({"html": markdown(source, renderer)})
         elif cell.cell_type == "code" and (cell.source.strip() or cell.outputs):
             cells.append({
                 "code": Markup(highlight(cell.source)),
                 "lines": cell.source.count("\n") + 1,
-                "open": "injected-parameters" in cell.metadata.get("tags", []),
+                "injected": "injected-parameters" in cell.metadata.get("tags", []),
                 "outputs": [_output(o) for o in cell.outputs],
             })  # fmt: skip
-    defaults = {p.name: p.default for p in parameters_of(notebook).values()}
+    return cells
+
+
+def stopped(notebook) -> bool:
+    """Whether a cell of an executed notebook raised; claims that do not hold, summed up at its end, are no stop."""
+    outputs = (o for c in notebook.cells for o in c.get("outputs", []))
+    return any(o.output_type == "error" and o.ename != "ClaimFailed" for o in outputs)
+
+
+def report(notebook, name: str, alone: bool = False) -> str:
+    """An executed notebook as one HTML page.
+
+    Args:
+        notebook: as ``mmcl.run`` leaves it, or its evidence of a failure (marked so at the top).
+        name: used as title if the notebook has no heading of level 1.
+        alone: the page is sent without the other reports, so it does not link to them.
+
+    Raises:
+        RenderError: for a formula that cannot be typeset, a figure without alternative text, or anything
+            that would be loaded from elsewhere.
+    """
+    renderer, about = Renderer(alone=alone), notebook.metadata.get("mmcl", {})
+    allowed = parameters_of(notebook)
     values = notebook.metadata.get("papermill", {}).get("parameters", {})
+    differ = changed(values, allowed)
     page = _templates.get_template("report.html.j2").render(
-        **summary,
-        cells=cells,
+        **_summary(notebook, name),
+        cells=_cells(notebook, renderer),
         contents=[entry for entry in renderer.contents if entry[0] in (2, 3)],
-        changed={k: (v, defaults.get(k)) for k, v in values.items() if v != defaults.get(k)},
-        stopped=any(o.output_type == "error" for c in notebook.cells for o in c.get("outputs", [])),
-        about=notebook.metadata.get("mmcl", {}),
+        changed=[(allowed[n], spelled(value), spelled(allowed[n].default)) for n, value in differ.items()],
+        seed=spelled(values.get("seed", allowed["seed"].default)) if "seed" in allowed else "",
+        command=command_for(about.get("source", name), differ, about.get("threads")),
+        stopped=stopped(notebook),
+        about=about,
         papermill=notebook.metadata.get("papermill", {}),
+        alone=alone,
     )
     return _checked(page)
 
 
-def index(notebooks: dict, profile: str) -> str:
-    """The page that links the reports: title, first paragraph, figure and claims of each, and the ledger.
+def _section_figure(notebook, claim: str) -> Markup:
+    """The first figure of the section in which a notebook makes a claim."""
+    sections = [nbformat.v4.new_notebook()]
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown" and re.search(r"^## ", cell.source, re.M):
+            sections.append(nbformat.v4.new_notebook())
+        sections[-1].cells.append(cell)
+    found = [f for s in sections if claim in [c.id for c in claims_of(s)] for f in figures(s)]
+    return _output(found[0]) if found else Markup()
+
+
+def _argued(statement: Statement, notebook, page: str) -> dict:
+    """A row of the index: a statement with the verdict of its claims in this run."""
+    made = {c.id: c for c in claims_of(notebook)} if notebook else {}
+    claims = [made[i] for i in statement.claims if i in made]
+    status = statement.status
+    if not all(c.holds for c in claims):
+        status = "does not hold here"
+    elif len(claims) < len(statement.claims):
+        status = "not reached"
+    figure = _section_figure(notebook, claims[0].id) if claims else Markup()
+    where = f"{page}#claim-{claims[0].id}" if claims else page
+    return {"text": statement.text, "label": statement.label, "status": status, "claims": claims, "figure": figure,
+            "link": where, "page": page}  # fmt: skip
+
+
+def index(notebooks: dict, profile: str, statements: Iterable[Statement] = ()) -> str:
+    """The page that links the reports: the paper's argument as a map, notebook by notebook, and the ledger.
 
     Args:
         notebooks: name -> executed notebook, or None if it could not be run.
         profile: the profile of the parameter values they ran with.
+        statements: the README's statements; each is shown with its status, numbers and figure of this run.
     """
-    entries = [
-        _summary(nb, name) if nb else {"name": name, "title": name, "problem": "was not run", "claims": []}
-        for name, nb in notebooks.items()
-    ]
+    entries = []
+    for name, notebook in notebooks.items():
+        entry = {"name": name, "title": name, "problem": "was not run", "claims": []}
+        entry |= _summary(notebook, name) if notebook else {}
+        entry["page"] = name + (".failed.html" if entry["problem"] else ".html")
+        rows = [_argued(s, notebook, entry["page"]) for s in statements if s.notebook == name]
+        entries.append(entry | {"rows": rows})
     return _checked(_templates.get_template("index.html.j2").render(entries=entries, profile=profile))
+
+
+def sweep_page(notebook, swept: dict, fixed: dict, numbers: list, answers: list, command: str) -> str:
+    """The page that compares the points of a sweep.
+
+    Args:
+        notebook: the notebook, without outputs.
+        swept: name -> values; fixed: name -> value of the other parameters that the grid or profile gives.
+        numbers: see ``mmcl.compare.numbers``.
+        answers: (answer, link to its page) of each point, see ``mmcl.ask.answer``.
+        command: what makes the page again.
+    """
+    points = []
+    for found, link in answers:
+        values = [spelled(found["parameters"][name]) for name in swept]
+        label = ", ".join(f"{name}={value}" for name, value in zip(swept, values, strict=True))
+        holds = sum(c["holds"] for c in found["claims"])
+        points.append(
+            found | {"values": values, "label": label, "link": link, "holds": holds, "claims": len(found["claims"])}
+        )
+    page = _templates.get_template("sweep.html.j2").render(
+        title=_summary(notebook, "A notebook")["title"],
+        swept={name: [spelled(v) for v in values] for name, values in swept.items()},
+        fixed={name: spelled(value) for name, value in fixed.items()},
+        meanings={name: p.meaning for name, p in parameters_of(notebook).items()},
+        numbers=numbers,
+        points=points,
+        versions=next((p["versions"] for p in points if "versions" in p), {}),
+        command=command,
+    )
+    return _checked(page)

@@ -1,4 +1,4 @@
-"""What a notebook calls to state, show and sum up its findings: ``claim``, ``show`` and ``ledger``."""
+"""What a notebook calls to state, show and sum up its findings: ``claim``, ``record``, ``show`` and ``ledger``."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from html import escape
 from IPython.display import display
 
 CLAIM_MIME = "application/vnd.mmcl.claim+json"
+NUMBER_MIME = "application/vnd.mmcl.number+json"
 LEDGER_MIME = "application/vnd.mmcl.ledger+json"
 COLUMNS = ("id", "statement", "measured", "expected", "tolerance", "holds")
 
@@ -153,6 +154,21 @@ def ledger() -> None:
         raise ClaimFailed("\n".join(failed))
 
 
+def record(id: str, statement: str, value) -> None:
+    """Show a number that a sweep compares beside the claims, and that is not right or wrong by itself.
+
+    Args:
+        id: a word, as "mmcl_error"; unique in the notebook.
+        statement: what was measured, in words; may hold $...$ formulas.
+        value: one number (float, or a tensor or array with one element).
+    """
+    number = {"id": str(id), "statement": statement, "measured": float(value)}
+    html = f"<p>[{escape(id)}] {escape(statement, quote=False)}: <strong>{_number(number['measured'])}</strong></p>"
+    data = number if math.isfinite(number["measured"]) else number | {"measured": str(number["measured"])}
+    plain = f"[{id}] {statement}: {_number(number['measured'])}"
+    display({"text/plain": plain, "text/html": html, NUMBER_MIME: data}, raw=True)
+
+
 def show(fig, alt: str) -> None:
     """Show a matplotlib figure as a PNG that carries its alternative text, and close it.
 
@@ -189,6 +205,12 @@ def claims_of(notebook) -> list[Claim]:
                     raise ValueError(f"claim id {data['id']} is used twice; give each claim its own")
                 claims[data["id"]] = Claim.from_json(data)
     return list(claims.values())
+
+
+def numbers_of(notebook) -> dict[str, dict]:
+    """The numbers recorded in an executed notebook: id -> ``id``, ``statement``, ``measured``."""
+    outputs = (o.get("data", {}).get(NUMBER_MIME) for c in notebook.cells for o in c.get("outputs", []))
+    return {number["id"]: dict(number) for number in outputs if number}
 
 
 def table(claims: Iterable[Claim], width: int = 56) -> str:

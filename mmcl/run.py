@@ -2,44 +2,31 @@
 
 from __future__ import annotations
 
-import ast
 import logging
 import platform
-import re
 import sys
 import tempfile
 from importlib.metadata import version
 from pathlib import Path
-from typing import NamedTuple
 
 import jupytext
 import nbformat
 import papermill
-import yaml
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 from traitlets import default
 
 from mmcl import __version__
+from mmcl.parameters import UsageError
 from mmcl.report import claims_of
 
-README_HEADER = ["statement", "notebook", "function", "test", "measured"]
-
-
-class UsageError(ValueError):
-    """A mistake in what was asked for, told in one sentence."""
-
-
-class Parameter(NamedTuple):
-    """A line of the parameters cell: ``name: type = default``."""
-
-    name: str
-    types: tuple[str, ...]
-    default: object
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 class _ThisPython(AsyncKernelManager):
     """Starts kernels of the running interpreter, whatever kernels are installed for the user."""
+
+    threads: int | None = None
 
     @default("transport")
     def _sockets_not_ports(self) -> str:
@@ -52,74 +39,9 @@ class _ThisPython(AsyncKernelManager):
 
     @property
     def kernel_spec(self) -> KernelSpec:
-        argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-        return KernelSpec(argv=argv, language="python", display_name="Python 3")
-
-
-def parameters_of(notebook) -> dict[str, Parameter]:
-    """The parameters of a notebook: names, types and literal defaults of the cell tagged ``parameters``."""
-    cell = next((c for c in notebook.cells if "parameters" in c.metadata.get("tags", [])), None)
-    found = {}
-    for node in ast.parse(cell.source).body if cell else []:
-        if isinstance(node, ast.AnnAssign) and node.value is not None:
-            target, types = node.target, ast.unparse(node.annotation)
-        elif isinstance(node, ast.Assign):
-            target, types = node.targets[0], ""
-        else:
-            continue
-        literal = ast.literal_eval(node.value)
-        types = re.sub(r"\[.*?\]", "", types) or type(literal).__name__
-        found[target.id] = Parameter(target.id, tuple(t.strip() for t in types.split("|")), literal)
-    return found
-
-
-def coerce(value: object, parameter: Parameter) -> object:
-    """A parameter's value in the type of its line in the notebook, from ``"1e-3"``, ``"true"``, ``"[1, 2]"``.
-
-    Raises:
-        UsageError: if the value cannot be of the parameter's type.
-    """
-    read = value
-    if isinstance(value, str):
-        try:
-            read = ast.literal_eval({"true": "True", "false": "False", "null": "None"}.get(value, value))
-        except (ValueError, SyntaxError):
-            pass
-    for kind in parameter.types:
-        if type(read).__name__.removesuffix("Type") == kind:
-            return read
-        if kind == "float" and type(read) is int:
-            return float(read)
-        if kind == "int" and type(read) is float and read.is_integer():
-            return int(read)
-        if {kind, type(read).__name__} == {"list", "tuple"}:
-            return list(read)
-    if "str" in parameter.types and isinstance(value, str):
-        return value
-    raise UsageError(f"parameter {parameter.name} must be {' | '.join(parameter.types)}, got {value!r}")
-
-
-def choose_parameters(source: Path, profile: str = "default", pairs=()) -> dict[str, object]:
-    """The values to run a notebook with: those of a profile in ``profiles.yaml``, then ``name=value`` pairs.
-
-    Raises:
-        UsageError: for an unknown profile or parameter, or a value of the wrong type.
-    """
-    profiles = {"default": {}, **yaml.safe_load((source.parent / "profiles.yaml").read_text())}
-    if profile not in profiles:
-        raise UsageError(f"there is no profile {profile!r}; the profiles are {', '.join(profiles)}")
-    asked = dict((profiles[profile] or {}).get(source.stem.split("_")[0], {}))
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not equals:
-            raise UsageError(f"{pair!r} is not name=value")
-        asked[name] = value
-    allowed = parameters_of(jupytext.read(source))
-    for name in asked:
-        if name not in allowed:
-            known = ", ".join(f"{p.name} ({' | '.join(p.types)})" for p in allowed.values()) or "none"
-            raise UsageError(f"{source.stem} has no parameter {name!r}; its parameters are: {known}")
-    return {name: coerce(value, allowed[name]) for name, value in asked.items()}
+        argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=50"]
+        env = dict.fromkeys(THREADS, str(self.threads)) if self.threads else {}
+        return KernelSpec(argv=argv, env=env, language="python", display_name="Python 3")
 
 
 class _Lines:
@@ -133,9 +55,73 @@ class _Lines:
         sys.stderr.flush()
 
 
+def progress() -> dict:
+    """Where and how often tqdm shows progress: a bar on a terminal, now and then a line elsewhere."""
+    terminal = sys.stderr.isatty()
+    return {"mininterval": 0.1 if terminal else 15, "file": sys.stderr if terminal else _Lines()}
+
+
+def versions() -> dict[str, str]:
+    """What the numbers depend on: the versions of this module, of Python and of the numerical libraries."""
+    libraries = {p: version(p) for p in ("torch", "numpy", "scipy", "scikit-learn")}
+    return {"mmcl": __version__, "python": platform.python_version(), **libraries}
+
+
 def failed_path(target: Path) -> Path:
     """Where the evidence of a failed run lies: x.failed.ipynb beside x.run.ipynb."""
     return target.with_name(target.name.removesuffix(".run.ipynb") + ".failed.ipynb")
+
+
+def _problem(notebook) -> str:
+    """What the claims of an executed notebook say against it."""
+    try:
+        return "; ".join(str(c) for c in claims_of(notebook) if not c.holds)
+    except ValueError as error:
+        return str(error)
+
+
+def asked_as(source: Path) -> str:
+    """How one asks for a notebook on the command line: by its name, or by its path if it is none of the repository."""
+    return source.stem if source.resolve().parent.name == "notebooks" else str(source)
+
+
+def execute(text: str, source: Path, values: dict[str, object], threads=None, quiet=False):
+    """The notebook with its outputs, run by papermill in a fresh kernel process.
+
+    Args:
+        text: the notebook as py:percent.
+        source: notebooks/NN_name.py; the kernel starts in its folder, in a temporary one if that is not there.
+        values: parameter values, see ``mmcl.parameters.choose_parameters``.
+        threads: how many the numerical libraries may use; as the environment says if None.
+        quiet: show no progress.
+
+    Returns:
+        The notebook; ``metadata.mmcl`` has versions, machine, threads, and as ``problem`` what went wrong,
+        "" if nothing.
+    """
+    logging.getLogger("papermill").setLevel(logging.ERROR)  # it does not know `x: int | None`
+    manager = type("Manager", (_ThisPython,), {"threads": threads})
+    name, folder, problem = source.stem, source.resolve().parent, ""
+    with tempfile.TemporaryDirectory(prefix="mmcl-") as place:
+        converted, executed = (Path(place) / f"{name}.{kind}.ipynb" for kind in ("in", "out"))
+        jupytext.write(jupytext.reads(text, "py:percent"), converted)
+        try:
+            papermill.execute_notebook(
+                converted, executed, values, kernel_name="python3", language="python",
+                cwd=folder if folder.is_dir() else place, progress_bar=not quiet and {"desc": name, **progress()},
+                kernel_manager_class=manager, coalesce_streams=True,
+            )  # fmt: skip
+        except papermill.PapermillExecutionError as error:
+            problem = f"{error.ename}: {error.evalue}"
+        notebook = nbformat.read(executed, 4)
+    marker = "papermill-error-cell-tag"
+    notebook.cells = [c for c in notebook.cells if marker not in c.metadata.get("tags", [])]
+    machine = f"{platform.system()} {platform.machine()}"
+    about = {"name": name, "source": asked_as(source), "versions": versions(), "machine": machine, "threads": threads}
+    notebook.metadata["mmcl"] = about | {"problem": problem or _problem(notebook)}
+    for path in ("input_path", "output_path"):
+        notebook.metadata.papermill.pop(path, None)
+    return notebook
 
 
 def run(source: Path, target: Path, values: dict[str, object]) -> str:
@@ -143,48 +129,19 @@ def run(source: Path, target: Path, values: dict[str, object]) -> str:
 
     Args:
         source: notebooks/NN_name.py; the kernel starts in its folder.
-        target: x.run.ipynb; x.ipynb is the notebook as converted, x.failed.ipynb the evidence of a failure.
-        values: parameter values, see ``choose_parameters``.
+        target: x.run.ipynb; x.failed.ipynb is the evidence of a failure.
+        values: parameter values, see ``mmcl.parameters.choose_parameters``.
 
     Returns:
         What went wrong, "" if nothing.
     """
-    name, failed = source.stem, failed_path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
-    converted = failed.with_name(name + ".ipynb")
-    jupytext.write(jupytext.read(source), converted)
-    terminal = sys.stderr.isatty()
-    bar = {"desc": name, "mininterval": 0.1 if terminal else 15, "file": sys.stderr if terminal else _Lines()}
-    logging.getLogger("papermill").setLevel(logging.ERROR)  # it does not know `x: int | None`
-    problem = ""
-    try:
-        papermill.execute_notebook(
-            converted, failed, values, kernel_name="python3", language="python", cwd=source.parent,
-            progress_bar=bar, kernel_manager_class=_ThisPython, coalesce_streams=True,
-        )  # fmt: skip
-    except papermill.PapermillExecutionError as error:
-        problem = f"{error.ename}: {error.evalue}"
-    except BaseException:  # interrupted, or the kernel died: what lies there is no evidence of a failure
-        target.unlink(missing_ok=True)
-        failed.unlink(missing_ok=True)
-        raise
-    notebook = nbformat.read(failed, 4)
-    marker = "papermill-error-cell-tag"
-    notebook.cells = [c for c in notebook.cells if marker not in c.metadata.get("tags", [])]
-    try:
-        broken = "; ".join(str(c) for c in claims_of(notebook) if not c.holds)
-    except ValueError as error:
-        broken = str(error)
-    problem = problem or broken
-    versions = {"mmcl": __version__, "python": platform.python_version()}
-    versions |= {p: version(p) for p in ("torch", "numpy", "scipy", "scikit-learn")}
-    machine = f"{platform.system()} {platform.machine()}"
-    notebook.metadata["mmcl"] = {"versions": versions, "machine": machine, "problem": problem}
-    nbformat.write(notebook, failed)
-    if problem:
-        target.unlink(missing_ok=True)
-    else:
-        failed.replace(target)
+    target.unlink(missing_ok=True)  # an interrupted run leaves nothing that could be taken for its result
+    failed_path(target).unlink(missing_ok=True)
+    notebook = execute(source.read_text("utf-8"), source, values)
+    problem = notebook.metadata.mmcl.problem
+    nbformat.write(notebook, partial := target.with_name(target.name + ".part"))
+    partial.replace(failed_path(target) if problem else target)
     return problem
 
 
@@ -202,25 +159,3 @@ def take_outputs(committed: Path, executed: Path) -> None:
             cell.outputs = [o for o in done.outputs if o.get("name") != "stderr"]
             cell.execution_count = done.execution_count
     nbformat.write(notebook, committed)
-
-
-def measured_column(text: str, claims: dict) -> str:
-    """The README's text with the last cells of its statement table made anew from the claims, by id.
-
-    Raises:
-        UsageError: if there is no such table, or a cell names a claim that no notebook makes.
-    """
-    lines, inside, rows = text.splitlines(), False, 0
-    for i, line in enumerate(lines):
-        cells = re.split(r"(?<!\\)\|", line.strip())
-        header = [c.strip().lower() for c in cells[1:-1]] == README_HEADER
-        inside = header or (inside and line.lstrip().startswith("|"))
-        ids = re.findall(r"\[(\d[\w.]*)\]", cells[-2]) if inside and len(cells) == 7 else []
-        if missing := [c for c in ids if c not in claims]:
-            raise UsageError(f"README.md names claim {missing[0]}, which no notebook makes")
-        if ids:
-            cells[-2] = f" {'; '.join(f'[{c}] {claims[c].row[2]} ({claims[c].criterion})' for c in ids)} "
-            lines[i], rows = "|".join(cells), rows + 1
-    if not rows:
-        raise UsageError("README.md has no table | " + " | ".join(README_HEADER) + " | with claim ids")
-    return "\n".join(lines) + "\n"

@@ -11,7 +11,19 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from mmcl import report
-from mmcl.report import CLAIM_MIME, Claim, ClaimFailed, claim, claims_of, ledger, show, table
+from mmcl.report import (
+    CLAIM_MIME,
+    NUMBER_MIME,
+    Claim,
+    ClaimFailed,
+    claim,
+    claims_of,
+    ledger,
+    numbers_of,
+    record,
+    show,
+    table,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -136,6 +148,19 @@ def test_a_claim_id_used_twice_in_a_notebook_is_refused():
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(outputs=[output, output])])
     with pytest.raises(ValueError, match="claim id 1.1 is used twice"):
         claims_of(notebook)
+
+
+@pytest.mark.parametrize("value", [0.25, torch.tensor([[0.25]]), np.float32(0.25)])
+def test_a_recorded_number_is_shown_and_read_back_and_is_no_claim(displayed, value):
+    record("error", "error of $x$", value)
+    ((data,), _) = displayed[0]
+    assert data["text/plain"] == "[error] error of $x$: 0.25"
+    output = nbformat.v4.new_output("display_data", data=data)
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(outputs=[output])])
+    assert numbers_of(notebook) == {"error": {"id": "error", "statement": "error of $x$", "measured": 0.25}}
+    assert claims_of(notebook) == []
+    record("error", "infinite", math.inf)
+    assert displayed[1][0][0][NUMBER_MIME]["measured"] == "inf"
 
 
 def test_the_table_is_aligned_and_wraps_statements():

@@ -13,9 +13,10 @@ import yaml
 from packaging.requirements import Requirement
 
 import mmcl
+from mmcl.parameters import choose_parameters, parameters_of
+from mmcl.readme import HEADER, measured_column
 from mmcl.render import figures
 from mmcl.report import claims_of
-from mmcl.run import README_HEADER, choose_parameters, measured_column, parameters_of
 
 ROOT = Path(mmcl.__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -29,7 +30,7 @@ README = ROOT / "README.md"
 def rows():
     """The rows of the README's statement table, as lists of cells."""
     lines = [re.split(r"(?<!\\)\|", line.strip())[1:-1] for line in README.read_text("utf-8").splitlines()]
-    start = next(i for i, cells in enumerate(lines) if [c.strip() for c in cells] == README_HEADER) + 2
+    start = next(i for i, cells in enumerate(lines) if [c.strip() for c in cells] == HEADER) + 2
     stop = next(i for i in range(start, len(lines) + 1) if i == len(lines) or not lines[i])
     return lines[start:stop]
 

@@ -1,4 +1,7 @@
+import csv
+import json
 import re
+import shlex
 from html import unescape
 from pathlib import Path
 
@@ -8,8 +11,21 @@ import pytest
 
 from mmcl import render
 from mmcl.__main__ import main
+from mmcl.markdown import mathml
+from mmcl.parameters import (
+    Parameter,
+    UsageError,
+    changed,
+    choose_parameters,
+    coerce,
+    command_for,
+    find_notebook,
+    parameters_of,
+    slug,
+)  # fmt: skip
+from mmcl.readme import measured_column, statements
 from mmcl.report import claims_of
-from mmcl.run import Parameter, UsageError, coerce, measured_column, take_outputs
+from mmcl.run import take_outputs
 
 HEAD = r"""# %% [markdown]
 # # 1 A toy of $n$ numbers
@@ -21,7 +37,7 @@ HEAD = r"""# %% [markdown]
 # %% tags=["parameters"]
 n: int = 3  # how many
 tau: float = 1.0  # temperature
-sizes: list[int] = [1, 2]  # sizes
+sizes: list = [1, 2]  # sizes, as [1, 2]
 label: str | None = None  # a label
 fast: bool = False  # whether
 
@@ -92,15 +108,20 @@ def test_an_exception_or_a_claim_that_no_ledger_sums_up_fails_the_run(tmp_path):
     source = write(tmp_path, "# %%\n1 / 0\n")
     assert main(["run", str(source), str(tmp_path / "b.run.ipynb")]) == 1
     assert sorted(p.name for p in tmp_path.glob("?.*.ipynb")) == ["a.failed.ipynb", "b.failed.ipynb"]
-    assert "ZeroDivisionError" in render.report(nbformat.read(tmp_path / "b.failed.ipynb", 4), "b")
+    html = render.report(nbformat.read(tmp_path / "b.failed.ipynb", 4), "b")
+    assert html.index("This run failed") < html.index('id="failed-cell"') < html.rindex("ZeroDivisionError")
 
 
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["-p", "m=3"], ["'m'", "n (int)", "tau (float)", "label (str | None)"]),
-        (["-p", "n=2.5"], ["parameter n must be int, got '2.5'"]),
+        (
+            ["-p", "size=[3]"],
+            ["'size'", "did you mean sizes?", "n (int, default 3)", "label (str | None, default null)"],
+        ),
+        (["-p", "n=2.5"], ["parameter n must be int, got '2.5'; its default is 3"]),
         (["-p", "n"], ["'n' is not name=value"]),
+        (["-p", "fast", "yes"], ["parameter fast must be bool (true or false), got 'yes'"]),
         (["--profile", "huge"], ["'huge'", "default, smoke, paper"]),
     ],
 )
@@ -116,6 +137,9 @@ def test_a_mistake_exits_2_with_a_sentence_and_starts_no_kernel(good, tmp_path, 
     ("types", "value", "read"),
     [
         ("float", "1e-3", 0.001),
+        ("float", "-1e-3", -0.001),
+        ("float", "inf", float("inf")),
+        ("int", "1_000", 1000),
         ("float", "2", 2.0),
         ("float", 2, 2.0),
         ("int", "1e3", 1000),
@@ -125,8 +149,14 @@ def test_a_mistake_exits_2_with_a_sentence_and_starts_no_kernel(good, tmp_path, 
         ("int | None", "null", None),
         ("int | None", "4", 4),
         ("list", "[1,2]", [1, 2]),
+        ("list", "[1e-3, true, null, clip, [2]]", [0.001, True, None, "clip", [2]]),
+        ("list[float]", "[1, 2e0]", [1.0, 2.0]),
+        ("list[str]", "[clip, linear]", ["clip", "linear"]),
+        ("list[int] | None", "null", None),
         ("str", "12", "12"),
         ("str", "clip", "clip"),
+        ("str", "a: b # c", "a: b # c"),
+        ("str", "", ""),
         ("str | None", "null", None),
     ],
 )
@@ -146,10 +176,13 @@ def test_values_are_read_in_the_type_of_their_parameter(types, value, read):
         ("list", "3"),
         ("bool", "yes"),
         ("str", 3),
+        ("list[int]", "[1, 2.5]"),
+        ("int", "010"),
+        ("float", "1:30"),
     ],
 )
 def test_a_value_of_another_type_is_refused(types, value):
-    with pytest.raises(UsageError, match=f"x must be {types}, got"):
+    with pytest.raises(UsageError, match=rf"x must be {re.escape(types)}( \(.*\))?, got"):
         coerce(value, Parameter("x", (types,), None))
 
 
@@ -168,18 +201,18 @@ def test_the_report_is_one_offline_page_with_math_and_alternative_text(good, tmp
     assert '<a href="#1-1-a-section">' in html
     assert '<h2 id="1-1-a-section">' in html
     assert 'href="02_other.html"' in html
-    assert "<code>label = ab</code> (default None)" in html
-    assert "<code>n =" not in html
+    assert "<code>label</code></td><td><strong>ab</strong></td><td>null</td><td>a label" in html
+    assert "<code>n</code></td>" not in html
     assert '<details class="code">' in html
-    assert "1 of 1 claims hold" in html
+    assert "1 of 1 claims hold with these parameters" in html
 
 
 def test_the_report_of_a_failed_run_says_so_at_its_top(broken):
     html = render.report(nbformat.read(broken[1].parent / "01_toy.failed.ipynb", 4), "01_toy")
     assert "<title>FAILED: 1 A toy" in html
-    assert html.index("This run failed") < html.index("The first paragraph")
-    assert "does not hold" in html
-    assert 'id="failed-cell"' in html
+    told = html.index("1 of 1 claims")
+    assert "not hold with these parameters" in html[told : told + 80]
+    assert html.index('<a href="#claim-1.1">[1.1]') < html.index("The first paragraph")
 
 
 def test_the_index_shows_each_notebook_and_tells_what_failed(good, broken, tmp_path, capsys):
@@ -200,6 +233,200 @@ def test_the_index_shows_each_notebook_and_tells_what_failed(good, broken, tmp_p
     assert html.count("The first paragraph") == 2
 
 
+def test_the_index_is_a_map_of_the_statements_with_the_status_of_their_claims(good, broken, tmp_path):
+    build, readme = tmp_path / "default", tmp_path / "README.md"
+    build.mkdir()
+    (build / "01_toy.run.ipynb").write_text(good[1].read_text())
+    (build / "02_bad.failed.ipynb").write_text((broken[1].parent / "01_toy.failed.ipynb").read_text())
+    link, measured = "[{0}, 1](notebooks/{0}.ipynb)", "[1.1] 3 (3 ± 0)"
+    rows = [
+        ("Three is $n$", "01_toy", measured),
+        ("Nearly three", "01_toy", f"shown in part: {measured}"),
+        ("Not three", "01_toy", f"differs: {measured}"),
+        ("Who knows", "01_toy", "open"),
+        ("Three and four", "01_toy", f"{measured}; [1.7] 4 (4 ± 0)"),
+        ("Four", "02_bad", measured),
+    ]
+    head = "| statement | notebook | function | test | measured |\n|---|---|---|---|---|\n"
+    lines = [f"| {text} | {link.format(name)} | f | t | {cell} |\n" for text, name, cell in rows]
+    readme.write_text(head + "".join(lines))
+    arguments = ["index", "--readme", str(readme), str(tmp_path / "index.html"), str(build), "01_toy", "02_bad"]
+    assert main(arguments) == 1
+    html = (tmp_path / "index.html").read_text()
+    statuses = re.findall(r'<span class="status">([^<]*)</span> <a href="([^"]*)">notebook (\w+), 1', html)
+    assert [s for s, _, _ in statuses] == [
+        "shown",
+        "shown in part",
+        "differs",
+        "open",
+        "not reached",
+        "does not hold here",
+    ]
+    assert statuses[0][1] == "01_toy.html#claim-1.1"
+    assert statuses[-1][1] == "02_bad.failed.html#claim-1.1"
+    assert html.count("<figure>") == 5
+    assert "<strong>3</strong> (3 ± 0)" in html
+
+
+def test_a_status_that_is_none_and_a_row_without_a_notebook_are_refused():
+    head = "| statement | notebook | function | test | measured |\n|---|---|---|---|---|\n"
+    with pytest.raises(UsageError, match="'Maybe' has status 'perhaps'"):
+        statements(head + "| Maybe | [01, 1](notebooks/01_toy.ipynb) | f | t | perhaps: [1.1] |\n")
+    with pytest.raises(UsageError, match="no link to a notebook"):
+        statements(head + "| Maybe | 01 | f | t | [1.1] |\n")
+
+
+def test_a_judged_status_survives_new_numbers(good):
+    claims = {c.id: c for c in claims_of(nbformat.read(good[1], 4))}
+    head = "| statement | notebook | function | test | measured |\n|---|---|---|---|---|\n"
+    text = head + "| a | x | y | z | differs: [1.1] old |\n"
+    assert "| differs: [1.1] 3 (3 ± 0) |" in measured_column(text, claims)
+
+
+# ---------------------------------------------------------------- questions
+
+
+@pytest.fixture(scope="module")
+def asked(good, tmp_path_factory):
+    """A report whose claim does not hold, by file, profile and command line: (folder, exit status, source)."""
+    folder = tmp_path_factory.mktemp("asked")
+    (folder / "values.yaml").write_text("n: 7\nlabel: 'from a file'\nsizes: [1e-3]\n")
+    values = ["-f", str(folder / "values.yaml"), "-p", "label", "a = b", "-p", "fast=true", "--threads", "1"]
+    status = main(["report", str(good[0]), "--profile", "smoke", *values, "-o", str(folder / "out")])
+    (made,) = (folder / "out").iterdir()
+    return made, status, good[0]
+
+
+def test_a_report_is_written_whether_or_not_its_claims_hold_and_the_status_tells(asked):
+    folder, status, _ = asked
+    assert status == 1
+    assert sorted(p.name for p in folder.iterdir()) == [
+        f"{folder.name}.html", f"{folder.name}.ipynb", "claims.json", "results.csv",
+    ]  # fmt: skip
+    html = (folder / f"{folder.name}.html").read_text()
+    assert html.index("1 of 1 claims") < html.index("The first paragraph")
+    assert "1 thread" in html
+    assert "a link" in html
+    assert "02_other" not in html
+    assert "index.html" not in html
+
+
+def test_the_numbers_of_a_report_are_there_for_machines(asked):
+    folder, _, source = asked
+    found = json.loads((folder / "claims.json").read_text())
+    values = {"n": 7, "tau": 0.001, "sizes": [0.001], "label": "a = b", "fast": True}
+    assert found["parameters"] == values == found["changed"]
+    assert [(c["id"], c["measured"], c["expected"], c["holds"]) for c in found["claims"]] == [("1.1", 7, 3, False)]
+    assert found["versions"]["torch"]
+    assert found["seconds"] > 0
+    (row,) = csv.DictReader((folder / "results.csv").open())
+    assert (row["n"], row["fast"], row["id"], row["measured"], row["holds"]) == ("7", "true", "1.1", "7.0", "false")
+    assert json.loads(row["sizes"]) == [0.001]
+
+
+def test_the_command_in_a_report_asks_the_same_question_again(asked):
+    folder, _, source = asked
+    found = json.loads((folder / "claims.json").read_text())
+    words = shlex.split(found["command"])
+    assert words[:4] == ["python", "-m", "mmcl", "report"]
+    assert words[4] == str(source)
+    pairs = [value for option, value in zip(words, words[1:], strict=False) if option == "-p"]
+    assert choose_parameters(source, pairs=pairs) == found["changed"]
+    assert words[-2:] == ["--threads", "1"]
+    assert shlex.join(words) in unescape((folder / f"{folder.name}.html").read_text())
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{"x": "it's"}, {"x": "null"}, {"x": -0.001}, {"x": float("inf")}, {"x": [True, None, "a b", 1e-9]}, {"x": ""}],
+)
+def test_a_value_survives_its_command(values):
+    (pair,) = shlex.split(command_for("01", values))[6:]
+    kind = type(values["x"]).__name__
+    assert coerce(pair.partition("=")[2], Parameter("x", (kind,), None)) == values["x"]
+
+
+def test_file_names_are_readable_and_differ_with_the_parameters():
+    many = [{}, {"n": 1}, {"n": 1.5}, {"n": "1"}, {"n": [1, 2]}, {"n": [12]}, {"n": "a/b"}, {"n": "a\\b"}, {"n": "a b"}]
+    many += [{"n": "x" * 300}, {"n": "x" * 301}, {"n": 1, "m": 2}, {"n": "1,m=2"}]
+    names = [slug(values) for values in many]
+    assert len(set(names)) == len(names)
+    assert all(re.fullmatch(r"[\w.+=,-]{1,80}", name) for name in names)
+    assert slug({"n": 500, "noise": "isotropic"}).startswith("n=500,noise=isotropic-")
+
+
+def test_a_report_made_again_replaces_the_one_before(asked):
+    folder, _, source = asked
+    (folder / "stale").write_text("")
+    values = ["n=7", "sizes=[1e-3]", "label=a = b", "fast=true", "tau=1e-3"]
+    arguments = [word for pair in values for word in ("-p", pair)]
+    assert main(["report", str(source), *arguments, "-o", str(folder.parent)]) == 1
+    assert list(folder.parent.iterdir()) == [folder]
+    assert not (folder / "stale").exists()
+
+
+def test_make_passes_its_pairs_in_one_argument(good, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr("mmcl.ask.report", lambda *given: seen.append(given) or (tmp_path, {"problem": ""}))
+    pairs = "n=1e3 label=two words sizes=[1, 2] fast=true"
+    assert main(["report", str(good[0]), "--pairs", pairs]) == 0
+    assert seen[0][1] == {"n": 1000, "label": "two words", "sizes": [1, 2], "fast": True}
+
+
+def test_parameters_are_listed_with_their_meaning(good, capsys):
+    assert main(["parameters", str(good[0])]) == 0
+    lines = [re.split(r"  +", line) for line in capsys.readouterr().out.splitlines()]
+    assert ["label", "str | None", "null", "a label"] in lines
+    assert ["sizes", "list", "[1, 2]", "sizes, as [1, 2]"] in lines
+
+
+def test_a_comment_is_read_after_a_default_that_spans_lines_or_holds_a_hash():
+    source = 'a: list = [\n    1,\n]  # one\nb = "#é"  # two\nc: int = 1\n'
+    cell = nbformat.v4.new_code_cell(source, metadata={"tags": ["parameters"]})
+    found = parameters_of(notebook_of(cell))
+    assert [(p.meaning, p.default) for p in found.values()] == [("one", [1]), ("two", "#é"), ("", 1)]
+    assert changed({"c": 2, "a": [1]}, found) == {"c": 2}
+
+
+@pytest.mark.parametrize("wanted", ["01", "1", "01_toy", "toy", "notebooks/01_toy.py", "01_toy.ipynb"])
+def test_a_notebook_is_found_by_number_name_or_path(good, wanted):
+    assert find_notebook(wanted, good[0].parent) == good[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["09"], ["no notebook '09'", "01_toy"]),
+        (["01_tyo"], ["did you mean 01_toy?"]),
+        ([""], ["name a notebook", "01_toy"]),
+        (["01", "-f", "missing.yaml"], ["cannot read missing.yaml"]),
+        (["01", "-f", "broken.yaml"], ["broken.yaml is not YAML in line 2, column 2"]),
+        (["01", "-f", "list.yaml"], ["must hold lines 'name: value', not a list"]),
+        (["01", "-o", "list.yaml"], ["cannot write into list.yaml", "-o"]),
+        (["01", "--treads", "2"], ["unrecognized arguments", "--help"]),
+    ],
+)
+def test_a_wrong_question_ends_in_one_sentence_before_a_kernel_starts(
+    good, tmp_path, monkeypatch, capsys, arguments, told
+):
+    (tmp_path / "notebooks").symlink_to(good[0].parent)
+    (tmp_path / "broken.yaml").write_text("n: [1, 2\nx: 3\n")
+    (tmp_path / "list.yaml").write_text("- n\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("mmcl.ask.execute", lambda *_: pytest.fail("a kernel was started"))
+    try:
+        status = main(["report", *arguments])
+    except SystemExit as stop:
+        status = stop.code
+    message = capsys.readouterr().err
+    assert status == 2
+    assert all(text in message for text in told), message
+    assert message.count("\n") == 1
+
+
+# ---------------------------------------------------------------- pages
+
+
 def notebook_of(*cells):
     return nbformat.v4.new_notebook(cells=list(cells))
 
@@ -215,7 +442,7 @@ def notebook_of(*cells):
     ],
 )
 def test_letters_bars_and_aligned_lines_are_typeset_as_browsers_need_them(formula, typeset):
-    assert typeset in unescape(render.mathml(formula))
+    assert typeset in unescape(mathml(formula))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,115 @@
+"""A question to a notebook, answered: a run with other parameters, one HTML file to send on, numbers for machines."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import tempfile
+from pathlib import Path
+
+import nbformat
+
+from mmcl import render
+from mmcl.parameters import UsageError, changed, command_for, parameters_of, slug
+from mmcl.report import CLAIM_MIME, claims_of, numbers_of
+from mmcl.run import execute
+
+NUMBERS = ("id", "statement", "measured", "expected", "below", "above", "holds")
+
+
+def answer(notebook) -> dict:
+    """What an executed notebook found, for ``claims.json``: parameters, claims, problem, versions, seconds, command."""
+    allowed, about, timing = parameters_of(notebook), notebook.metadata.mmcl, notebook.metadata.papermill
+    given = dict(timing.get("parameters", {}))
+    differ = changed(given, allowed)
+    claims = claims_of(notebook) if "claim id" not in about.problem else []
+    return {
+        "notebook": about.name,
+        "parameters": {name: given.get(name, p.default) for name, p in allowed.items()},
+        "changed": differ,
+        "problem": about.problem,
+        "stopped": render.stopped(notebook),
+        "seconds": round(timing.get("duration") or 0, 2),
+        "date": (timing.get("start_time") or "")[:10],
+        "versions": about.versions,
+        "machine": about.machine,
+        "threads": about.threads,
+        "command": command_for(about.source, differ, about.threads),
+        "claims": [c._repr_mimebundle_()[CLAIM_MIME] | {"holds": c.holds} for c in claims],
+        "numbers": list(numbers_of(notebook).values()),
+    }
+
+
+def tidy(answers, names) -> str:
+    """Claims and numbers of several answers as CSV, a line each: the parameters ``names``, the number, the seconds."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*names, *NUMBERS, "seconds"])
+    for found in answers:
+        values = [found["parameters"].get(n) for n in names]
+        values = [json.dumps(v) if isinstance(v, list | bool) else v for v in values]
+        for made in (*found["claims"], *found["numbers"]):
+            made = made | {"holds": str(made.get("holds", "")).lower()}
+            writer.writerow([*values, *(made.get(n, "") for n in NUMBERS), found["seconds"]])
+    return text.getvalue()
+
+
+def pages(notebook, stem: str, found: dict) -> dict[str, str]:
+    """The files of a report, by name: the page, the executed notebook, ``claims.json`` and ``results.csv``."""
+    return {
+        f"{stem}.html": render.report(notebook, stem, alone=True),
+        f"{stem}.ipynb": nbformat.writes(notebook),
+        "claims.json": json.dumps(found, indent=1, ensure_ascii=False) + "\n",
+        "results.csv": tidy([found], list(found["parameters"])),
+    }
+
+
+def writable(folder: Path) -> None:
+    """Make a folder, or raise UsageError if nothing can be written there."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UsageError(f"cannot write into {folder} ({error.strerror}); choose another folder with -o") from None
+
+
+def write_file(path: Path, text: str) -> None:
+    """Write a file that is complete from the moment it is there."""
+    partial = path.with_name(path.name + ".part")
+    partial.write_text(text, "utf-8")
+    partial.replace(path)
+
+
+def write_folder(folder: Path, files: dict[str, str]) -> None:
+    """Write files into a folder that is complete from the moment it is there; one of that name is replaced."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".part-") as place:
+        made = Path(place, "made")
+        made.mkdir()
+        for name, text in files.items():
+            (made / name).write_text(text, "utf-8")
+        if folder.exists():
+            folder.replace(Path(place, "old"))
+        made.replace(folder)
+
+
+def report(source: Path, values: dict[str, object], parent: Path, threads: int | None = None) -> tuple[Path, dict]:
+    """Run a notebook with these parameter values and write its report into a folder of its own below ``parent``.
+
+    Args:
+        source: notebooks/NN_name.py.
+        values: see ``mmcl.parameters.choose_parameters``.
+        parent: the report lies in ``parent``/NN_name-slug, where the slug spells what differs from the defaults.
+        threads: how many the numerical libraries may use.
+
+    Returns:
+        The path of the HTML page, which is there whether or not the claims hold, and the ``answer``.
+    """
+    writable(parent)
+    notebook = execute(source.read_text("utf-8"), source, values, threads)
+    found = answer(notebook)
+    stem = f"{source.stem}-{slug(found['changed'])}"
+    write_folder(parent / stem, pages(notebook, stem, found))
+    return parent / stem / f"{stem}.html", found

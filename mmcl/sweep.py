@@ -1,0 +1,219 @@
+"""A grid of questions to a notebook: each point in a process of its own, one table and one page of comparison."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import platform
+import shlex
+import sys
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from urllib.parse import quote
+
+import joblib
+import jupytext
+from joblib.externals.loky.process_executor import _ExceptionWithTraceback
+from tqdm import tqdm
+
+from mmcl import ask, compare, render
+from mmcl.parameters import (
+    Parameter,
+    UsageError,
+    changed,
+    check_names,
+    coerce,
+    parameters_of,
+    profile_values,
+    read_mapping,
+    slug,
+)  # fmt: skip
+from mmcl.run import asked_as, execute, progress, versions
+
+
+class SweepError(ChildProcessError):
+    """A sweep that could not be finished."""
+
+
+def grid_of(source: Path, file: Path, profile: str = "default") -> tuple[dict[str, list], dict[str, object]]:
+    """What a grid file asks for: name -> values of the swept parameters, and the values of those held fixed.
+
+    A line ``name: [a, b]`` sweeps; for a parameter that is itself a list, ``name: [[1, 2], [3]]`` does.
+
+    Raises:
+        UsageError: if the file or a name or value in it is wrong, or it sweeps nothing.
+    """
+    allowed, grid = parameters_of(jupytext.read(source)), read_mapping(file)
+    check_names(grid, allowed, source.stem)
+    fixed = {n: coerce(v, allowed[n]) for n, v in profile_values(source, profile).items() if n not in grid}
+    swept = {}
+    for name, given in grid.items():
+        values = _values(given, allowed[name])
+        if len(values) == 1:
+            fixed[name] = values[0]
+        else:
+            swept[name] = values
+    if not swept:
+        raise UsageError(f"{file} sweeps nothing: give at least one parameter several values, as 'n: [100, 200]'")
+    return swept, fixed
+
+
+def _values(given: object, parameter: Parameter) -> list:
+    """The values that one line of a grid gives its parameter."""
+    takes_lists = any(kind.startswith("list") for kind in parameter.types)
+    several = isinstance(given, list) and (not takes_lists or any(isinstance(v, list) for v in given))
+    values = [coerce(v, parameter) for v in (given if several else [given])]
+    if not values or any(v in values[:i] for i, v in enumerate(values)):
+        raise UsageError(f"the grid gives {parameter.name} {'a value twice' if values else 'no value'}: {given}")
+    return values
+
+
+def code_hash() -> str:
+    """A hash of what computes a point's numbers besides its notebook: the module's files and the libraries."""
+    files = sorted(Path(__file__).parent.glob("*.py"))
+    texts = [path.read_text("utf-8") for path in files]
+    return hashlib.sha256("\0".join([*texts, json.dumps(versions())]).encode()).hexdigest()
+
+
+def point(text: str, source: Path, values: dict[str, object], key: str, code: str) -> dict[str, str]:
+    """Run one point and return the files of its report; whatever goes wrong is recorded in its ``claims.json``.
+
+    Nothing is written here, so that a worker may run on a machine that shares no disk with the one that asks.
+    """
+    allowed = parameters_of(jupytext.reads(text, "py:percent"))
+    differ = changed(values, allowed)
+    try:
+        if code_hash() != code:
+            raise RuntimeError(f"{platform.node()} has another mmcl or other libraries than this sweep began with")
+        notebook = execute(text, source, values, threads=1, quiet=True)
+        found = ask.answer(notebook) | {"key": key}
+        return ask.pages(notebook, f"{source.stem}-{slug(differ)}", found)
+    except Exception as error:  # a kernel that died, a page that cannot be made: the sweep goes on
+        found = {
+            "notebook": source.stem,
+            "parameters": {n: values.get(n, p.default) for n, p in allowed.items()},
+            "changed": differ, "problem": f"{type(error).__name__}: {error}", "stopped": True,
+            "seconds": 0, "claims": [], "numbers": [], "key": key,
+        }  # fmt: skip
+        return {"claims.json": json.dumps(found, indent=1) + "\n"}
+
+
+def _finished(folder: Path, key: str) -> bool:
+    """Whether a point lies there complete, made by this code from this notebook, and not stopped by an error."""
+    try:
+        found = json.loads((folder / "claims.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return False
+    return found.get("key") == key and not found["stopped"]
+
+
+def _backend(scheduler: str | None, jobs: int) -> joblib.parallel_config:
+    """Where joblib runs the points: processes of this machine, or the workers of a dask cluster."""
+    if not scheduler:
+        return joblib.parallel_config(backend="loky", n_jobs=jobs)
+    try:
+        from distributed import Client
+        from joblib._dask import DaskDistributedBackend
+    except ImportError:
+        raise UsageError("--scheduler needs dask: pip install 'mmcl[scale]'") from None
+    try:
+        client = Client(scheduler, timeout=5, set_as_default=False)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"no dask scheduler answers at {scheduler}: {error}") from None
+
+    class Backend(DaskDistributedBackend):
+        """joblib's, which waits for ever for a task that dask gave up after several of its workers had died."""
+
+        def submit(self, func, callback=None):
+            task = super().submit(func, callback)
+            task.add_done_callback(lambda t: t.exception() and callback(_ExceptionWithTraceback(t.exception())))
+            return task
+
+    return joblib.parallel_config(backend=Backend(client=client))
+
+
+def run_points(tasks: dict[Path, tuple], jobs: int, scheduler: str | None, done: int = 0) -> None:
+    """Run points and write each into its folder as soon as it is there; those of a killed process are run again.
+
+    Args:
+        tasks: folder -> arguments of ``point``.
+        jobs: processes of one thread each.
+        scheduler: tcp address of a dask scheduler, whose workers then take the place of the processes.
+        done: how many points were there before, for the progress bar.
+
+    Raises:
+        SweepError: if processes are killed again and again.
+    """
+    left = dict(tasks)
+    backend = _backend(scheduler, jobs)
+    bar = tqdm(desc="sweep", total=done + len(tasks), initial=done, unit="point", smoothing=0, **progress())
+    with backend, bar:
+        for _ in range(4):
+            try:
+                parallel = joblib.Parallel(return_as="generator_unordered", batch_size=1)
+                for folder, files in parallel(joblib.delayed(_named)(*task) for task in list(left.items())):
+                    ask.write_folder(folder, files)
+                    left.pop(folder)
+                    bar.update()
+                return
+            except Exception as error:
+                if not isinstance(error, BrokenProcessPool) and type(error).__name__ != "KilledWorker":
+                    raise
+                print("\nmmcl: a process was killed, perhaps for memory; its points are run again", file=sys.stderr)
+    raise SweepError("processes are killed again and again; try fewer of them with -j")
+
+
+def _named(folder: Path, task: tuple) -> tuple[Path, dict[str, str]]:
+    return folder, point(*task)
+
+
+def sweep(source: Path, grid: Path, parent: Path, profile="default", jobs=1, scheduler=None) -> tuple[Path, list[dict]]:
+    """Run a notebook at each point of a grid; points that lie finished in the folder are not run again.
+
+    Args:
+        source: notebooks/NN_name.py.
+        grid: YAML file, see ``grid_of``.
+        parent: everything lies in ``parent``/NN_name-sweep-GRID: ``results.csv``, the page of the same name as
+            the folder, and ``points/`` with a report of each point.
+        profile: values of the parameters that the grid does not name.
+        jobs, scheduler: see ``run_points``.
+
+    Returns:
+        The path of the comparison page, and the answers of the points.
+    """
+    swept, fixed = grid_of(source, grid, profile)
+    folder = parent / f"{source.stem}-sweep-{grid.stem}"
+    ask.writable(folder)
+    places, tasks = _tasks(source, swept, fixed, folder / "points")
+    if tasks:
+        run_points(tasks, jobs, scheduler, len(places) - len(tasks))
+    answers = [json.loads((place / "claims.json").read_text("utf-8")) for place in places]
+    ask.write_file(folder / "results.csv", ask.tidy(answers, [*swept, *fixed]))
+    command = f"python -m mmcl sweep {asked_as(source)} {shlex.quote(str(grid))}"
+    command += f" --profile {profile}" if profile != "default" else ""
+    linked = [(found, _link(place, folder)) for found, place in zip(answers, places, strict=True)]
+    numbers = compare.numbers(answers, swept)
+    target = folder / f"{folder.name}.html"
+    ask.write_file(target, render.sweep_page(jupytext.read(source), swept, fixed, numbers, linked, command))
+    return target, answers
+
+
+def _tasks(source: Path, swept: dict, fixed: dict, folder: Path) -> tuple[list[Path], dict[Path, tuple]]:
+    """The folders of all points of a grid, and what is to be run: folder -> arguments of ``point``."""
+    text, code = source.read_text("utf-8"), code_hash()
+    allowed, places, tasks = parameters_of(jupytext.read(source)), [], {}
+    for combination in itertools.product(*swept.values()):
+        values = fixed | dict(zip(swept, combination, strict=True))
+        every = {name: p.default for name, p in allowed.items()} | values
+        digest = hashlib.sha256(json.dumps([text, code, every], sort_keys=True).encode()).hexdigest()
+        places.append(folder / f"{source.stem}-{slug(changed(values, allowed))}")
+        if not _finished(places[-1], digest):
+            tasks[places[-1]] = (text, source.resolve(), values, digest, code)
+    return places, tasks
+
+
+def _link(place: Path, folder: Path) -> str:
+    """The address of a point's page, from the comparison page; "" if it stopped before it had one."""
+    there = place / f"{place.name}.html"
+    return quote(there.relative_to(folder).as_posix()) if there.exists() else ""

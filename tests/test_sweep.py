@@ -1,0 +1,291 @@
+import csv
+import json
+import os
+import signal
+import threading
+import time
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+
+import pytest
+
+from mmcl import ask, sweep
+from mmcl.__main__ import main
+from mmcl.parameters import UsageError
+from mmcl.sweep import grid_of
+
+NOTEBOOK = r"""# %% [markdown]
+# # 1 A sum of $n$ numbers
+
+# %% tags=["parameters"]
+n: int = 3  # how many
+kind: str = "plain"  # which numbers: plain or squared
+sizes: list = [1]  # not used
+pause: float = 0.0  # seconds to wait
+seed: int = 0  # of every random number
+
+# %%
+import os
+import time
+import numpy as np
+from mmcl.report import claim, ledger, record
+
+time.sleep(pause)
+if n == 13:
+    raise ValueError("n = 13 brings bad luck")
+if n == 14:
+    os._exit(1)
+
+# %%
+draws = np.random.default_rng(seed).normal(size=(n, 500)) @ np.random.default_rng(seed + 1).normal(size=(500, n))
+claim("1.1", "trace of a random $n$ by $n$ matrix", (draws**2 if kind == "squared" else draws).trace(), 0, 1e4)
+claim("1.2", "threads", int(os.environ["OMP_NUM_THREADS"]), 1, 0)
+record("twice", "twice the number $n$", 2 * n)
+claim("1.3", "$n$ is small", n, 0, (0, 8))
+
+# %%
+ledger()
+"""
+
+
+SIX = "n: [2, 3, 5]\nseed: [0, 1]\npause: 0.5\n"
+
+
+def notebook_in(folder: Path) -> Path:
+    (folder / "profiles.yaml").write_text("smoke: {'01': {kind: squared}}\n")
+    (folder / "01_sum.py").write_text(NOTEBOOK)
+    return folder / "01_sum.py"
+
+
+@pytest.fixture
+def source(tmp_path):
+    return notebook_in(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def one_by_one(tmp_path_factory):
+    """The table of a sweep of six points, one after the other in the process that asks."""
+    status, folder = run(notebook_in(tmp_path_factory.mktemp("one")), SIX)
+    assert status == 0
+    return lines(folder)
+
+
+def grid(folder: Path, text: str) -> Path:
+    (folder / "grid.yaml").write_text(text)
+    return folder / "grid.yaml"
+
+
+def run(source: Path, text: str, *options: str, out: str = "out") -> tuple[int, Path]:
+    """The exit status of a sweep and its folder."""
+    folder = source.parent / out
+    status = main(["sweep", str(source), str(grid(source.parent, text)), "-o", str(folder), *options])
+    return status, folder / "01_sum-sweep-grid"
+
+
+def lines(folder: Path) -> list[dict]:
+    return [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader((folder / "results.csv").open())]
+
+
+def made_at(folder: Path) -> dict[str, int]:
+    return {p.parent.name: p.stat().st_mtime_ns for p in folder.glob("points/*/claims.json")}
+
+
+def test_a_grid_is_the_product_of_its_lists_over_the_values_of_the_profile(source):
+    text = "n: [1, 2e0]\nsizes: [[1, 2], [3]]\nseed: 5\n"
+    swept, fixed = grid_of(source, grid(source.parent, text), "smoke")
+    assert swept == {"n": [1, 2], "sizes": [[1, 2], [3]]}
+    assert fixed == {"kind": "squared", "seed": 5}
+
+
+def test_a_list_is_one_value_of_a_parameter_that_is_a_list(source):
+    swept, fixed = grid_of(source, grid(source.parent, "n: [1, 2]\nsizes: [4, 5]\nkind: [plain]\n"))
+    assert (swept, fixed) == ({"n": [1, 2]}, {"sizes": [4, 5], "kind": "plain"})
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("n: 3", "sweeps nothing"),
+        ("", "sweeps nothing"),
+        ("m: [1, 2]", "no parameter 'm'"),
+        ("n: [1, 2.5]", "parameter n must be int, got 2.5"),
+        ("n: [1, 2, 1.0]", "a value twice"),
+        ("n: []", "no value"),
+        ("- n", "not a list"),
+    ],
+)
+def test_a_wrong_grid_ends_in_one_sentence(source, capsys, text, told):
+    assert run(source, text)[0] == 2
+    message = capsys.readouterr().err
+    assert told in message
+    assert message.count("\n") == 1
+
+
+def test_the_table_and_the_page_of_a_sweep_hold_every_point_and_the_status_tells(source, capsys):
+    status, folder = run(source, "n: [2, 9, 13, 14]\nkind: [plain, squared]\n", "-j", "2")
+    assert status == 1
+    printed = capsys.readouterr()
+    assert printed.out.strip() == str(folder / "01_sum-sweep-grid.html")
+    assert "4 of 8 points stopped by an error" in printed.err
+    assert "2 of 8 points with claims that do not hold" in printed.err
+    rows = lines(folder)
+    assert list(rows[0]) == ["n", "kind", *ask.NUMBERS]
+    assert [(r["n"], r["kind"]) for r in rows[::4]] == [
+        ("2", "plain"),
+        ("2", "squared"),
+        ("9", "plain"),
+        ("9", "squared"),
+    ]
+    assert [r["holds"] for r in rows if r["id"] == "1.3"] == ["true", "true", "false", "false"]
+    assert {r["measured"] for r in rows if r["id"] == "1.2"} == {"1.0"}, "one thread each"
+    twice = [r for r in rows if r["id"] == "twice"]
+    assert [(r["measured"], r["expected"], r["holds"]) for r in twice[1:3]] == [("4.0", "", ""), ("18.0", "", "")]
+    html = (folder / "01_sum-sweep-grid.html").read_text()
+    assert "n=13, kind=plain: ValueError: n = 13 brings bad luck" in html
+    assert "DeadKernelError" in html
+    for anchor in ("1.1-n", "1.1-kind", "1.3-n", "twice-kind"):
+        assert f'<a href="#{anchor}">' in html
+        assert f'<figure id="{anchor}">' in html
+    assert html.count('">report</a>') == 6
+
+
+def test_what_is_finished_is_not_run_again_and_the_rest_is(source):
+    status, folder = run(source, "n: [2, 3]\n")
+    assert status == 0
+    before = made_at(folder)
+    assert run(source, "n: [2, 3]\nseed: [0, 1]\n")[0] == 0
+    after = made_at(folder)
+    assert len(after) == 4
+    assert before.items() <= after.items()
+    torn = next(iter(before))
+    (folder / "points" / torn / "claims.json").write_text('{"key": ')
+    assert run(source, "n: [2, 3]\nseed: [0, 1]\n")[0] == 0
+    again = made_at(folder)
+    assert {name for name in after if again[name] != after[name]} == {torn}
+    source.write_text(NOTEBOOK + "\n# %%\n1 + 1\n")
+    assert run(source, "n: [2, 3]\n")[0] == 0
+    assert {name for name in again if made_at(folder)[name] != again[name]} == set(before)
+
+
+@pytest.mark.parametrize(
+    ("text", "finished"),
+    [
+        ('{"key": "k", "stopped": false}', True),
+        ('{"key": "k", "stopped": true}', False),
+        ('{"key": "other", "stopped": false}', False),
+        ('{"key": "k", "stop', False),
+        (None, False),
+    ],
+)
+def test_only_a_point_that_ran_to_its_end_with_this_code_is_finished(tmp_path, text, finished):
+    if text is not None:
+        (tmp_path / "claims.json").write_text(text)
+    assert sweep._finished(tmp_path, "k") is finished
+
+
+def test_a_sweep_that_is_interrupted_leaves_nothing_half_written_and_goes_on(source, monkeypatch):
+    write, written = ask.write_folder, []
+
+    def interrupted(folder, files):
+        if written:
+            raise KeyboardInterrupt
+        write(folder, files)
+        written.append(folder)
+
+    monkeypatch.setattr(ask, "write_folder", interrupted)
+    status, folder = run(source, "n: [2, 3, 4]\n")
+    assert status == 130
+    assert list((folder / "points").iterdir()) == written
+    assert sorted(p.suffix for p in written[0].iterdir()) == [".csv", ".html", ".ipynb", ".json"]
+    monkeypatch.undo()
+    before = made_at(folder)
+    assert run(source, "n: [2, 3, 4]\n")[0] == 0
+    assert len(made_at(folder)) == 3
+    assert before.items() <= made_at(folder).items()
+
+
+def test_a_folder_is_whole_or_not_there(tmp_path):
+    ask.write_folder(tmp_path / "a", {"x": "old", "y": "old"})
+    with pytest.raises(TypeError):
+        ask.write_folder(tmp_path / "a", {"x": "new", "y": None})
+    assert {p.name: p.read_text() for p in (tmp_path / "a").iterdir()} == {"x": "old", "y": "old"}
+    ask.write_folder(tmp_path / "a", {"x": "new"})
+    assert {p.name: p.read_text() for p in tmp_path.rglob("*") if p.is_file()} == {"x": "new"}
+
+
+def test_the_numbers_are_the_same_whatever_the_number_of_processes(source, one_by_one):
+    assert lines(run(source, SIX, "-j", "3")[1]) == one_by_one
+    assert len({row["measured"] for row in one_by_one if row["id"] == "1.1"}) == 6
+
+
+def test_points_of_a_killed_process_are_run_again(source, monkeypatch):
+    real, calls = sweep.joblib.Parallel, []
+
+    def broken(**options):
+        calls.append(options)
+        if len(calls) == 1:
+            return lambda tasks: (_ for _ in ()).throw(BrokenProcessPool("killed"))
+        return real(**options)
+
+    monkeypatch.setattr(sweep.joblib, "Parallel", broken)
+    status, folder = run(source, "n: [2, 3]\n")
+    assert (status, len(calls), len(made_at(folder))) == (0, 2, 2)
+
+
+def test_a_sweep_whose_processes_are_always_killed_ends_with_a_sentence(source, monkeypatch, capsys):
+    def broken(**options):
+        return lambda tasks: (_ for _ in ()).throw(BrokenProcessPool("killed"))
+
+    monkeypatch.setattr(sweep.joblib, "Parallel", broken)
+    assert run(source, "n: [2, 3]\n")[0] == 1
+    assert "try fewer of them with -j" in capsys.readouterr().err
+
+
+def test_a_worker_with_other_code_computes_nothing(source):
+    files = sweep.point(NOTEBOOK, source, {"n": 2}, "key", "another hash")
+    found = json.loads(files["claims.json"])
+    assert found["stopped"]
+    assert "another mmcl" in found["problem"]
+
+
+# ---------------------------------------------------------------- dask
+
+
+@pytest.fixture
+def cluster():
+    distributed = pytest.importorskip("distributed")
+    with distributed.LocalCluster(
+        n_workers=3, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=50
+    ) as made:
+        yield made
+
+
+def test_a_sweep_on_a_dask_cluster_ends_complete_though_a_worker_process_is_killed(source, cluster, one_by_one):
+    killed = []
+
+    def kill_one_that_works():
+        while not list(source.parent.rglob("claims.json")):
+            time.sleep(0.05)
+        busy = {address for address, state in cluster.scheduler.workers.items() if state.processing}
+        killed.append(next(n.pid for n in cluster.workers.values() if n.worker_address in busy))
+        os.kill(killed[0], signal.SIGKILL)
+
+    thread = threading.Thread(target=kill_one_that_works, daemon=True)
+    thread.start()
+    status, folder = run(source, SIX, "--scheduler", cluster.scheduler_address)
+    thread.join(1)
+    assert killed
+    assert status == 0
+    assert lines(folder) == one_by_one
+
+
+def test_a_scheduler_that_does_not_answer_ends_in_one_sentence(source, capsys):
+    pytest.importorskip("distributed")
+    assert run(source, "n: [2, 3]\n", "--scheduler", "tcp://127.0.0.1:1")[0] == 2
+    assert "no dask scheduler answers at tcp://127.0.0.1:1" in capsys.readouterr().err
+
+
+def test_a_grid_file_that_cannot_be_read_is_a_mistake_of_use(tmp_path):
+    (tmp_path / "01_sum.py").write_text(NOTEBOOK)
+    with pytest.raises(UsageError, match="cannot read"):
+        grid_of(tmp_path / "01_sum.py", tmp_path / "none.yaml")
