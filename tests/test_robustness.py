@@ -5,11 +5,13 @@ import math
 import numpy as np
 import pytest
 import torch
+from sklearn.linear_model import Ridge
 
 from mmcl.data import spiked
 from mmcl.filtering import filtered_fit
 from mmcl.metrics import sin_theta
 from mmcl.spectral import cross_covariance, fit, truncated_svd
+from mmcl.study import probe_risk
 from mmcl.theory import crossing, loglog_slope, multimodal_error, rate_bound, unimodal_error
 from mmcl.unimodal import fit_masked, fit_pca
 
@@ -170,3 +172,16 @@ def test_one_batched_study_is_the_loop_over_draws():
         c = np.cov(p.x[i].numpy().T, p.x_tilde[i].numpy().T)[:9, 9:]
         assert float(sin_theta(np.linalg.svd(c)[0][:, :3], p.u1[i])) == pytest.approx(float(batched[i]), abs=1e-9)
     assert truncated_svd(cross_covariance(p.x, p.x_tilde), 3)[1].shape == (6, 3)
+
+
+def test_probe_is_scikit_learns_ridge_and_counts_wrong_signs():
+    generator = torch.Generator().manual_seed(6)
+    rows = torch.randn(3, 60, 4, generator=generator, dtype=torch.float64) + 2
+    targets = rows[..., :2] - 1.5 + 0.5 * torch.randn(3, 60, 2, generator=generator, dtype=torch.float64)
+    risk, wrong = probe_risk(rows[:, :20], targets[:, :20], rows[:, 20:], targets[:, 20:], ridge=0.1)
+    for k in range(3):
+        penalty = 0.1 * float(rows[k, :20].var(0, correction=0).mean()) * 20
+        model = Ridge(alpha=penalty).fit(rows[k, :20], targets[k, :20])
+        predicted, true = model.predict(rows[k, 20:]), targets[k, 20:].numpy()
+        assert abs(float(risk[k]) - ((predicted - true) ** 2).mean()) < 1e-12
+        assert float(wrong[k]) == (np.sign(predicted) != np.sign(true)).mean()
