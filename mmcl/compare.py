@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import math
+import re
 from statistics import fmean
 from typing import NamedTuple
 
@@ -104,7 +105,12 @@ def numbers(answers: list[dict], swept: dict[str, list]) -> list[dict]:
         others = [Number(data["id"], data["statement"], float(data["measured"])) for data in found["numbers"]]
         for made in (*claims, *others):
             rows.setdefault(made.id, []).append((found["parameters"], made))
-    return [_number(made, swept) for made in rows.values()]
+    return [_number(rows[id], swept) for id in sorted(rows, key=_natural)]
+
+
+def _natural(id: str) -> tuple:
+    """Sorts 2.9 before 2.10, and words after numbers."""
+    return not id[:1].isdigit(), [int(part) if part.isdigit() else part for part in re.findall(r"\d+|\D+", id)]
 
 
 def _number(made: list[tuple[dict, Claim | Number]], swept: dict[str, list]) -> dict:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mmcl import ask, sweep
+from mmcl import ask, compare, sweep
 from mmcl.__main__ import main
 from mmcl.parameters import UsageError
 from mmcl.sweep import grid_of
@@ -246,6 +246,11 @@ def test_a_worker_with_other_code_computes_nothing(source):
     found = json.loads(files["claims.json"])
     assert found["stopped"]
     assert "another mmcl" in found["problem"]
+
+
+def test_numbers_are_listed_by_number_then_by_name():
+    ids = ["error", "2.10", "2.9b", "10.1", "2.9a", "2.9", "a1", "1"]
+    assert sorted(ids, key=compare._natural) == ["1", "2.9", "2.9a", "2.9b", "2.10", "10.1", "a1", "error"]
 
 
 # ---------------------------------------------------------------- dask
