@@ -8,7 +8,7 @@ import torch
 
 from mmcl import edges
 from mmcl.data import spiked
-from mmcl.detection import log_likelihood
+from mmcl.detection import log_likelihood, problem
 from mmcl.edges import EDGE_RULES, SCORES, Scores, gaussian_ratio, log_odds
 from mmcl.losses import CLIP, loss_and_covariance
 from mmcl.metrics import sin_theta
@@ -237,6 +237,16 @@ def test_calibrated_ratio_is_likelier_on_new_pairs_than_the_plain_one_and_near_t
     p = spiked(20_000, 30, 28, 6, noise_std=0.5, seed=9)
     many = calibrate(fit(p.x, p.x_tilde, 6), p.x, p.x_tilde).correlations
     torch.testing.assert_close(many, torch.full_like(many, 1 / 1.25), atol=0.03, rtol=0)
+
+
+def test_a_fold_is_left_out_with_its_known_pairs_and_with_the_edges_of_its_rows():
+    data, _, _ = overlapping(10, 9, 8, 8, seed=23, rank=2)
+    found = torch.tensor([[0, 3], [4, 1], [6, 2], [8, 0]])
+    x, x_tilde = problem(*data, 2, folds=4).pairs(found, without=0)
+    expected = torch.cat([data[0][[1, 2, 3, 5, 6, 7, 9]], data[2][[6]]])
+    assert torch.equal(x, expected)
+    assert torch.equal(x_tilde[-1], data[3][2])
+    assert len(problem(*data, 2, folds=4).pairs(found)[0]) == 14
 
 
 def test_log_likelihood_is_the_sum_of_the_scores_of_the_pairs():
