@@ -6,6 +6,7 @@ from tqdm.auto import tqdm
 
 from mmcl._checks import at_least, positive
 from mmcl.data import as_generator
+from mmcl.metrics import class_accuracy
 
 HOW = ("pairs", "detected", "transposed")
 
@@ -135,11 +136,7 @@ def accuracy(heads, codes, codes_tilde, labels, labels_tilde):
         codes, codes_tilde: (n, width), (m, width), or with a leading dimension of streams.
         labels, labels_tilde: (n,), (m,) classes, or with a leading dimension of streams.
     """
-    found = []
     labels, labels_tilde = (a.expand(len(heads), -1) for a in (labels, labels_tilde))
-    for z, w, y, v in zip(
-        *(embed(heads, c, k) for k, c in enumerate((codes, codes_tilde))), labels, labels_tilde, strict=True
-    ):
-        best = torch.cat([(block @ w.mT).argmax(1) for block in z.split(2048)])
-        found.append((v[best] == y).double().mean())
-    return torch.stack(found)
+    z, z_tilde = (embed(heads, a, k) for k, a in enumerate((codes, codes_tilde)))
+    per_stream = zip(z, z_tilde, labels, labels_tilde, strict=True)
+    return torch.tensor([class_accuracy(*stream) for stream in per_stream], dtype=torch.float64)
