@@ -111,7 +111,8 @@ def class_accuracy(z, z_tilde, labels, labels_tilde, k=1):
     labels, labels_tilde = torch.as_tensor(labels), torch.as_tensor(labels_tilde)
     rows = max(1, 2**22 // len(z_tilde))
     for block, own in zip(z.split(rows), labels.split(rows), strict=True):
-        near = (block @ z_tilde.mT).topk(k, -1).indices
+        similarity = block @ z_tilde.mT
+        near = similarity.argmax(-1, keepdim=True) if k == 1 else similarity.topk(k, -1).indices
         hits += int((labels_tilde[near] == own.unsqueeze(-1)).sum())
     return hits / (k * len(z))
 
