@@ -18,6 +18,7 @@ from mmcl._checks import at_least
 from mmcl.data import load_fashion_mnist, load_mnist
 from mmcl.graph import class_graph, class_retrieval, partition, per_class
 
+TESTS = 100, 100  # queries per class, and sets of candidates
 SETTING = {
     "published": "p = 0, SGD, learning rate 0.001, momentum 0.9, all images in each step, 10 and 50 images per class",
     "runs": "AdamW, learning rate 0.001, batches of 100 x 100, 50 images per class, partition into 10 clusters or none",
@@ -147,8 +148,8 @@ def experiment(first, second, flip, clusters=None, images=50, seed=0, known=None
     edges = class_graph(first.labels[rows], second.labels[rows_tilde], flip, seed)
     if clusters:
         edges = class_graph(*partition(edges, clusters, seed))
-    queries = per_class(first.labels_test, 100, generator).flatten()
-    candidates = per_class(second.labels_test, 100, generator, first=200).T
+    queries = per_class(first.labels_test, TESTS[0], generator).flatten()
+    candidates = per_class(second.labels_test, TESTS[1], generator, first=200).T
 
     def evaluate(f, g):
         z_tilde = g(as_pixels(second.images_test[candidates.flatten()])).unflatten(0, candidates.shape)
