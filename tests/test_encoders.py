@@ -109,6 +109,19 @@ def test_training_on_a_graph_of_classes_finds_the_classes_and_equal_graphs_are_t
     assert alone == runs[0]
 
 
+def test_the_stored_file_is_json_that_names_its_command_and_holds_every_run(monkeypatch, tmp_path):
+    for name in ("load_fashion_mnist", "load_mnist"):
+        monkeypatch.setattr(encoders, name, lambda: None)
+    monkeypatch.setattr(encoders, "experiment", lambda *rest, **s: {"images": s["images"]})
+    monkeypatch.setattr(encoders, "study", lambda *rest, seeds, **s: [{"seed": seeds[0]}] * 2)
+    encoders.main(str(tmp_path / "new" / "x.json"), draws=2)
+    stored = json.loads((tmp_path / "new" / "x.json").read_text())
+    assert stored["command"] == f"python -m mmcl.encoders {tmp_path / 'new' / 'x.json'}"
+    assert stored["published"] == [{"images": 10}, {"images": 50}]
+    assert [r["seed"] for r in stored["runs"]] == [0, 0, 1, 1]
+    assert len(stored["date"]) == 10
+
+
 def test_bad_arguments_of_training_are_named():
     data = toys(0)
     edges = class_graph(data.labels, data.labels)
