@@ -179,6 +179,28 @@ def digits_views(n_train=900, seed=0):
     return Views(*(a[order[:n_train]] for a in views), *(a[order[n_train:]] for a in views))
 
 
+def matched_rows(labels, labels_tilde, seed=0):
+    """Rows of two data sets put together by class: entry i of both has the same class, and no row occurs twice.
+
+    Args:
+        labels, labels_tilde: (n,), (m,) integer classes of the rows of each modality.
+        seed: int or `torch.Generator` of the choice and the order.
+
+    Returns:
+        rows, rows_tilde: (k,) indices in random order, k = sum over classes of the smaller count.
+
+    Reference: arXiv 2302.06232, Section 5.3, where digit c belongs to article c.
+    """
+    generator, found = as_generator(seed), ([], [])
+    for c in torch.as_tensor(labels).unique():
+        both = [(torch.as_tensor(a) == c).nonzero().squeeze(1) for a in (labels, labels_tilde)]
+        for kept, rows in zip(found, both, strict=True):
+            kept.append(rows[torch.randperm(len(rows), generator=generator)][: min(map(len, both))])
+    rows, rows_tilde = map(torch.cat, found)
+    order = torch.randperm(len(rows), generator=generator)
+    return rows[order], rows_tilde[order]
+
+
 def published(section):
     """Numbers the authors published: the figures in the output cells of the notebooks that came with the paper.
 

@@ -81,6 +81,42 @@ def top_k_accuracy(z, z_tilde, k=1, targets=None):
     return hits.to(torch.float64) / n
 
 
+def class_accuracy(z, z_tilde, labels, labels_tilde, k=1):
+    """Share, among the k rows of z_tilde most similar by cosine to a row of z, that have its class; mean over rows.
+
+    Args:
+        z: (n, r) embeddings of the queries.
+        z_tilde: (m, r) embeddings of the candidates.
+        labels, labels_tilde: (n,), (m,) classes.
+        k: 1 to m.
+
+    Returns:
+        float in [0, 1].
+
+    Raises:
+        ValueError: if shapes or k do not fit.
+
+    Reference: arXiv 2302.06232, Section 5.3 (k = 1); notebook 04.
+    """
+    z, z_tilde = all_finite("z", as_rows("z", z)), all_finite("z_tilde", as_rows("z_tilde", z_tilde))
+    if (len(z), len(z_tilde)) != (len(labels), len(labels_tilde)) or z.shape[1] != z_tilde.shape[1]:
+        raise ValueError(
+            f"z is {tuple(z.shape)} with {len(labels)} labels, z_tilde {tuple(z_tilde.shape)} with "
+            f"{len(labels_tilde)}; give a label per row, and embeddings of one dimension"
+        )
+    at_least(1, k=k)
+    if k > len(z_tilde):
+        raise ValueError(f"k = {k}, but there are only {len(z_tilde)} candidates")
+    z, z_tilde, hits = torch.nn.functional.normalize(z, dim=-1), torch.nn.functional.normalize(z_tilde, dim=-1), 0
+    labels, labels_tilde = torch.as_tensor(labels), torch.as_tensor(labels_tilde)
+    rows = max(1, 2**22 // len(z_tilde))
+    for block, own in zip(z.split(rows), labels.split(rows), strict=True):
+        similarity = block @ z_tilde.mT
+        near = similarity.argmax(-1, keepdim=True) if k == 1 else similarity.topk(k, -1).indices
+        hits += int((labels_tilde[near] == own.unsqueeze(-1)).sum())
+    return hits / (k * len(z))
+
+
 def relative_error(a, b):
     """||a - b|| / ||b||, Frobenius norms over all entries, as a float: 0 when equal."""
     a, b = torch.as_tensor(a).detach(), torch.as_tensor(b).detach()

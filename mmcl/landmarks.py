@@ -1,0 +1,81 @@
+"""Features of a modality from its unpaired rows alone: eigenvectors of the graph in which rows share near landmarks."""
+
+from dataclasses import dataclass
+
+import torch
+from sklearn.cluster import KMeans
+
+from mmcl._checks import all_finite, as_rows, at_least, rank_at_most
+
+BLOCK = 8192  # rows whose distances to all landmarks are held at a time
+
+
+@dataclass(frozen=True)
+class LandmarkFeatures:
+    """Map from rows to graph features, fitted by `landmark_features`.
+
+    Attributes:
+        landmarks: (p, d).
+        neighbours: landmarks that a row is tied to.
+        axes: (p, m) from weights on landmarks to features.
+        eigenvalues: (m,) of the graph, decreasing, in (0, 1]: how slowly a feature changes along edges.
+    """
+
+    landmarks: torch.Tensor
+    neighbours: int
+    axes: torch.Tensor
+    eigenvalues: torch.Tensor
+
+    def __call__(self, x, smooth=0.0):
+        """Features (n, m) of rows (n, d), of unit mean square on the rows fitted to, times eigenvalues^smooth."""
+        x = torch.as_tensor(x).to(self.landmarks)
+        axes = self.axes * self.eigenvalues**smooth
+        return torch.cat([_weights(block, self.landmarks, self.neighbours) @ axes for block in x.split(BLOCK)])
+
+
+def landmark_features(x, dimension, landmarks=1000, neighbours=5, sample=20_000, seed=0):
+    """Leading non-constant eigenvectors of the normalised graph Z D^-1 Z^T of rows that share landmarks.
+
+    Row i has weights z_ij on its nearest landmarks, Gaussian in the distance, that sum to 1; D = diag(Z^T 1). The
+    eigenvectors are the left singular vectors of Z D^-1/2 and extend to new rows as Z D^-1/2 v / sigma.
+
+    Args:
+        x: (n, d) rows; no partner and no label is used.
+        dimension: features m, 1 to landmarks - 1; the constant eigenvector is left out.
+        landmarks: number p of k-means centres of a random sample of the rows.
+        neighbours: landmarks a row is tied to, below p.
+        sample: rows for the k-means.
+        seed: int, of the sample and of the k-means.
+
+    Returns:
+        LandmarkFeatures.
+
+    Raises:
+        ValueError: for bad rows or numbers.
+
+    Reference: W. Liu, J. He, S.-F. Chang, Large Graph Construction for Scalable Semi-Supervised Learning, ICML 2010.
+    """
+    x = all_finite("x", as_rows("x", x))
+    at_least(2, landmarks=landmarks, sample=sample)
+    rank_at_most(neighbours, landmarks - 1)
+    dimension = rank_at_most(dimension, landmarks - 1)
+    if landmarks > min(len(x), sample):
+        raise ValueError(f"landmarks = {landmarks}; there are {min(len(x), sample)} rows to find them among")
+    chosen = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))[:sample]
+    means = KMeans(landmarks, init="random", n_init=1, max_iter=10, random_state=seed).fit(x[chosen].numpy())
+    centres = torch.as_tensor(means.cluster_centers_, dtype=x.dtype)
+    gram, degree = 0.0, 0.0
+    for block in x.split(BLOCK):
+        z = _weights(block, centres, neighbours)
+        gram, degree = gram + z.T @ z, degree + z.sum(0)
+    scale = degree.clamp(min=1e-6).rsqrt()
+    values, vectors = torch.linalg.eigh(scale.unsqueeze(1) * gram * scale)
+    values, vectors = values.flip(0)[1 : dimension + 1].clamp(min=1e-9), vectors.flip(1)[:, 1 : dimension + 1]
+    return LandmarkFeatures(centres, neighbours, len(x) ** 0.5 * scale.unsqueeze(1) * vectors * values.rsqrt(), values)
+
+
+def _weights(x, landmarks, neighbours):
+    """Weights (n, p) of rows on landmarks: Gaussian, of the width at which the first that is left out has e^-2."""
+    near, at = torch.cdist(x, landmarks).square().topk(neighbours + 1, largest=False)
+    weights = torch.exp(-2 * near[:, :-1] / near[:, -1:].clamp(min=1e-12))
+    return torch.zeros(len(x), len(landmarks), dtype=x.dtype).scatter_(1, at[:, :-1], weights / weights.sum(1, True))
