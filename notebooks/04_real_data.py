@@ -84,12 +84,16 @@ def digits():
     return [(v.x, v.labels, v.x_test, v.labels_test), (v.x_tilde, v.labels, v.x_tilde_test, v.labels_test)]
 
 
+missing = ""
 try:
-    sides, missing = (digits(), "") if data_set == "digits" else (mnist(), "")
-except Unavailable as error:
+    sides = digits() if data_set == "digits" else mnist()
+except Unavailable:
     if data_set == "mnist":
         raise
-    sides, missing = digits(), f" because {error}"
+    sides, missing = digits(), (
+        ", since MNIST and Fashion-MNIST can be neither found nor downloaded: put their official files into MNIST/raw and "
+        "FashionMNIST/raw of a folder and set MMCL_DATA to it"
+    )
 
 # %%
 real = sides[0][0].ndim == 3
@@ -103,13 +107,20 @@ Markdown(f"**Data:** {len(images[0]):,} training and {len(images_test[0]):,} tes
          f"{names[1]}{missing}.")
 
 # %%
+def draw_image(ax, image, side):
+    """One image; a view of the digits is put back on the squares it was taken from."""
+    if not real:
+        board = torch.full((8, 8), float("nan"))
+        board[(torch.arange(8).unsqueeze(1) + torch.arange(8)) % 2 == side] = image.float()
+        image = board
+    ax.imshow(image, cmap="Greys")
+    ax.axis("off")
+
+
 figure, axes = plots.panels(columns=10, rows=2, width=0.75, height=0.75)
 for c in range(10):
-    for row in range(2):
-        picture = images[row][labels[row] == c][0].double()
-        picture = picture if real else torch.nn.functional.pad(picture, (0, 4)).view(6, 6)
-        axes[10 * row + c].imshow(picture, cmap="Greys")
-        axes[10 * row + c].axis("off")
+    for side in range(2):
+        draw_image(axes[10 * side + c], images[side][labels[side] == c][0], side)
 show(figure, alt=f"One image of each class, {names[0]} above and {names[1]} below: an image goes with all images under it.")
 
 # >>> 5.2
@@ -141,7 +152,7 @@ def components(x, x_test, count):
 features = [components(a, b, kept) for a, b in zip(images, images_test, strict=True)]
 first, second = ((features[i][0], labels[i], features[i][1], labels_test[i]) for i in (1, 0))
 queries = min(100, int(labels_test[1].bincount().min()))
-graphs = graph_study.study(first, second, noises, clusters, graph_draws, per_side, queries, seed=seed, progress=True)
+graphs = graph_study.study(first, second, noises, clusters, graph_draws, per_side, queries, seed=seed)
 kinds, p = len(labels[0].unique()), torch.tensor(noises, dtype=torch.float64)
 
 # %%
@@ -325,7 +336,7 @@ Markdown(
 # %%
 if real:
     with ThreadPoolExecutor() as both:  # one core for each
-        codes = list(both.map(lambda a, b: autoencoders.codes(a, b, seed, epochs=epochs, progress=True), images, images_test))
+        codes = list(both.map(lambda a, b: autoencoders.codes(a, b, seed, epochs=epochs), images, images_test))
 else:
     codes = [components(a, b, 16) for a, b in zip(images, images_test, strict=True)]
 modalities = [heads_study.Coded(c, y, t, v) for (c, t), y, v in zip(codes, labels, labels_test, strict=True)]
@@ -451,7 +462,7 @@ def features(kind, draw):
 # %%
 def whitened(x, ridge):
     """The map that centres rows and gives the rows x unit covariance."""
-    mean, root = x.mean(0), spectral.whitening(x, ridge * x.var(0).sum() / len(x.T) if ridge < 0.01 else ridge)
+    mean, root = x.mean(0), spectral.whitening(x, ridge)
     return lambda rows: (rows - mean) @ root
 
 
@@ -486,10 +497,10 @@ plots.curves(left, {kinds[k]: range(1, len(s[0]) + 1) for k, s in spectra.items(
              {kinds[k]: torch.stack(s).mean(0) for k, s in spectra.items()}, "$k$", r"singular value $\sigma_k$ of $S$", "Whitened cross-covariance")
 left.axvline(rank + 0.5, color="#666666", linewidth=0.8)
 for side in range(2):
-    right.plot(range(1, len(graphs[side][0].eigenvalues) + 1), graphs[side][0].eigenvalues, color=plots.COLOURS[side],
+    right.plot(range(1, len(graphs[side][0].eigenvalues) + 1), graphs[side][0].eigenvalues, color=plots.COLOURS[side], marker="",
                linestyle="-" if side == 0 else "--", label=names[side])
 right.set(xlabel="$k$", ylabel="eigenvalue of the landmark graph")
-right.set_title("One modality, no pairs")
+right.set_title("One modality, no pairs", loc="left", fontsize=11)
 right.legend(frameon=False)
 show(figure, alt="Singular values of the whitened cross-covariance for four kinds of features, and the eigenvalues of both landmark graphs.")
 
@@ -581,7 +592,7 @@ ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
 show(figure, alt="Accuracy against seconds: one SVD of graph features is above the trained heads and far quicker than training on unpaired rows.")
 
 # %% [markdown]
-# What a match looks like: digits of the test set, and the article nearest to each under the fit of the detected classes
+# What a match looks like: digits of the test set, and the article nearest to each under the fit of the graph features
 # (first draw).
 
 # %%
@@ -593,10 +604,8 @@ figure, axes = plots.panels(columns=10, rows=2, width=0.75, height=0.8)
 for c, label in enumerate(labels_test[0].unique()[:10]):
     query = (labels_test[0] == label).nonzero()[0, 0]
     nearest = (z[query] @ z_tilde.mT).argmax()
-    for row, picture in enumerate((images_test[0][query], images_test[1][nearest])):
-        picture = picture.double() if real else torch.nn.functional.pad(picture.double(), (0, 4)).view(6, 6)
-        axes[10 * row + c].imshow(picture, cmap="Greys")
-        axes[10 * row + c].axis("off")
+    for side, image in enumerate((images_test[0][query], images_test[1][nearest])):
+        draw_image(axes[10 * side + c], image, side)
     axes[10 + c].set_title("right" if labels_test[1][nearest] == label else "wrong", fontsize=9, loc="center",
                            color=plots.COLOURS[2] if labels_test[1][nearest] == label else plots.COLOURS[1])
 show(figure, alt="Ten test digits and the article nearest to each, marked right or wrong.")
