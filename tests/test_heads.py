@@ -58,11 +58,11 @@ def test_the_objective_on_pairs_is_clip_and_on_edges_a_double_loop():
 
 
 def test_detected_edges_are_row_and_column_maxima_and_transposed_ones_are_confused():
-    s = torch.tensor([[0.9, 0.1, 0.2], [0.8, 0.3, 0.5], [0.0, 0.4, 0.1]])
+    s = torch.tensor([[0.9, 0.1, 0.6], [0.8, 0.3, 0.5], [0.0, 0.4, 0.1]])
     found = heads.targets(s, "detected")
-    # best columns of the rows: 0, 0, 1; best rows of the columns: 0, 2, 1
+    # best columns of the rows: 0, 0, 1; best rows of the columns: 0, 2, 0
     expected = torch.zeros(3, 3)
-    for i, j in ((0, 0), (1, 0), (2, 1), (0, 0), (2, 1), (1, 2)):
+    for i, j in ((0, 0), (1, 0), (2, 1), (0, 0), (2, 1), (0, 2)):
         expected[i, j] += 0.5
     torch.testing.assert_close(found, expected)
     torch.testing.assert_close(heads.targets(s, "transposed"), expected.T)
