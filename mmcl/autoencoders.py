@@ -3,6 +3,7 @@
 import hashlib
 import os
 import tempfile
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from mmcl._checks import at_least, positive
 from mmcl.idx import cache_folder
 
 CODE = 16  # dimension of a code
+SEEDING = threading.Lock()  # the generator that layers are initialised from belongs to all threads
 
 
 class Autoencoder(nn.Module):
@@ -68,7 +70,7 @@ def train(images, epochs=10, batch_size=256, lr=2e-3, seed=0, progress=False):
     at_least(2, batch_size=batch_size)
     positive(lr=lr)
     x = _pixels(images)
-    with torch.random.fork_rng(devices=[]):
+    with SEEDING, torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = Autoencoder().to(memory_format=torch.channels_last)
     optimizer, generator = torch.optim.AdamW(model.parameters(), lr=lr), torch.Generator().manual_seed(seed)

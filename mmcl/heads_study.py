@@ -31,7 +31,7 @@ class Coded:
     labels_test: torch.Tensor
 
 
-def study(first, second, draws=3, n=500, epochs=100, loops=20, queries=2000, seed=0, progress=False):
+def study(first, second, draws=3, n=500, epochs=100, loops=20, lr_unpaired=2e-5, queries=2000, seed=0, progress=False):
     """Section 5.3 as published, over several draws of the pairs: heads on n pairs, then on unpaired rows in each `HOW`.
 
     A draw takes n pairs and as many validation pairs from `mmcl.data.matched_rows`; all others are the unpaired rows.
@@ -42,7 +42,7 @@ def study(first, second, draws=3, n=500, epochs=100, loops=20, queries=2000, see
         first, second: `Coded` modalities.
         draws, n: draws of the pairs, and pairs.
         epochs: of the first stage.
-        loops: of the second stage.
+        loops, lr_unpaired: of the second stage, and its learning rate.
         queries: test rows of the first modality that are looked up among all of the second.
         seed: of the first draw, the initialisation and the order of the rows.
         progress: show progress bars on stderr.
@@ -102,7 +102,7 @@ def study(first, second, draws=3, n=500, epochs=100, loops=20, queries=2000, see
         rows_tilde[:, 2 * n :],
         how,
         LOOP * loops,
-        lr=2e-5,
+        lr=lr_unpaired,
         seed=seed + 1,
         after_epoch=after,
         progress=progress,

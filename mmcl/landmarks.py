@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import torch
 from sklearn.cluster import KMeans
+from torch.nn.functional import embedding_bag
 
 from mmcl._checks import all_finite, as_rows, at_least, rank_at_most
 
@@ -30,7 +31,8 @@ class LandmarkFeatures:
         """Features (n, m) of rows (n, d), of unit mean square on the rows fitted to, times eigenvalues^smooth."""
         x = torch.as_tensor(x).to(self.landmarks)
         axes = self.axes * self.eigenvalues**smooth
-        return torch.cat([_weights(block, self.landmarks, self.neighbours) @ axes for block in x.split(BLOCK)])
+        ties = (_ties(block, self.landmarks, self.neighbours) for block in x.split(BLOCK))
+        return torch.cat([embedding_bag(at, axes, per_sample_weights=weights, mode="sum") for at, weights in ties])
 
 
 def landmark_features(x, dimension, landmarks=1000, neighbours=5, sample=20_000, seed=0):
@@ -64,18 +66,18 @@ def landmark_features(x, dimension, landmarks=1000, neighbours=5, sample=20_000,
     chosen = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))[:sample]
     means = KMeans(landmarks, init="random", n_init=1, max_iter=10, random_state=seed).fit(x[chosen].numpy())
     centres = torch.as_tensor(means.cluster_centers_, dtype=x.dtype)
-    gram, degree = 0.0, 0.0
-    for block in x.split(BLOCK):
-        z = _weights(block, centres, neighbours)
-        gram, degree = gram + z.T @ z, degree + z.sum(0)
-    scale = degree.clamp(min=1e-6).rsqrt()
+    gram = torch.zeros(landmarks, landmarks, dtype=x.dtype)  # Z^T Z; its row sums are those of Z^T, since Z 1 = 1
+    for at, weights in (_ties(block, centres, neighbours) for block in x.split(BLOCK)):
+        products = weights.unsqueeze(2) * weights.unsqueeze(1)
+        gram.index_put_((at.unsqueeze(2).expand_as(products), at.unsqueeze(1).expand_as(products)), products, True)
+    scale = gram.sum(1).clamp(min=1e-6).rsqrt()
     values, vectors = torch.linalg.eigh(scale.unsqueeze(1) * gram * scale)
     values, vectors = values.flip(0)[1 : dimension + 1].clamp(min=1e-9), vectors.flip(1)[:, 1 : dimension + 1]
     return LandmarkFeatures(centres, neighbours, len(x) ** 0.5 * scale.unsqueeze(1) * vectors * values.rsqrt(), values)
 
 
-def _weights(x, landmarks, neighbours):
-    """Weights (n, p) of rows on landmarks: Gaussian, of the width at which the first that is left out has e^-2."""
+def _ties(x, landmarks, neighbours):
+    """Nearest landmarks (n, s) and their weights: Gaussian, of the width at which the first left out has e^-2."""
     near, at = torch.cdist(x, landmarks).square().topk(neighbours + 1, largest=False)
     weights = torch.exp(-2 * near[:, :-1] / near[:, -1:].clamp(min=1e-12))
-    return torch.zeros(len(x), len(landmarks), dtype=x.dtype).scatter_(1, at[:, :-1], weights / weights.sum(1, True))
+    return at[:, :-1], weights / weights.sum(1, keepdim=True)

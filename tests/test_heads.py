@@ -1,0 +1,146 @@
+"""The heads of Section 5.3: architecture, loss, edges, several trainings at once."""
+
+import pytest
+import torch
+from torch import nn
+
+from mmcl import heads, heads_study
+from mmcl.losses import LOSSES
+
+WIDTH = 6
+
+
+def codes(n=40, seed=0):
+    """Codes of two modalities with three classes, and the classes."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.arange(n) % 3
+    centres = 3 * torch.randn(2, 3, WIDTH, generator=generator)
+    return [c[labels] + torch.randn(n, WIDTH, generator=generator) for c in centres], labels
+
+
+def as_module(stream):
+    """The same head as torch layers."""
+    layers = [nn.Linear(WIDTH, WIDTH) for _ in stream]
+    for layer, weights in zip(layers, stream, strict=True):
+        layer.weight.data, layer.bias.data = weights[:-1].T.clone(), weights[-1].clone()
+    return nn.Sequential(layers[0], nn.ReLU(), layers[1])
+
+
+def test_a_head_is_linear_relu_linear_normalised():
+    (x, _), _ = codes()
+    both = heads.random_heads(2, WIDTH, seed=3)
+    for stream in range(2):
+        for modality in range(2):
+            expected = nn.functional.normalize(as_module(both[stream, modality])(x), dim=-1)
+            torch.testing.assert_close(heads.embed(both, x.unsqueeze(0), modality)[stream], expected)
+
+
+def test_initial_weights_are_those_of_a_linear_layer_of_torch():
+    both = heads.random_heads(500, 16)
+    assert float(both.abs().max()) <= 0.25
+    layer = torch.cat([nn.Linear(16, 16).weight.detach().flatten() for _ in range(200)])
+    assert abs(float(both.std() / layer.std()) - 1) < 0.02
+
+
+def test_the_objective_on_pairs_is_clip_and_on_edges_a_double_loop():
+    generator = torch.Generator().manual_seed(1)
+    z, w = (nn.functional.normalize(torch.randn(2, 7, 4, generator=generator).double(), dim=-1) for _ in range(2))
+    s, tau = z @ w.mT, 0.7
+    eye = torch.eye(7, dtype=s.dtype)
+    torch.testing.assert_close(heads.objective(z, w, eye, tau), (LOSSES["clip"](tau=tau)(s) / tau).sum())
+    edges = torch.rand(2, 7, 7, generator=generator).double()
+    total = 0.0
+    for b in range(2):
+        for i in range(7):
+            total += (s[b, i] / tau).exp().sum().log() / 14 + (s[b, :, i] / tau).exp().sum().log() / 14
+            total -= sum(edges[b, i, j] * s[b, i, j] / tau for j in range(7)) / 7
+    torch.testing.assert_close(heads.objective(z, w, edges, tau), total)
+
+
+def test_detected_edges_are_row_and_column_maxima_and_transposed_ones_are_confused():
+    s = torch.tensor([[0.9, 0.1, 0.6], [0.8, 0.3, 0.5], [0.0, 0.4, 0.1]])
+    found = heads.targets(s, "detected")
+    # best columns of the rows: 0, 0, 1; best rows of the columns: 0, 2, 0
+    expected = torch.zeros(3, 3)
+    for i, j in ((0, 0), (1, 0), (2, 1), (0, 0), (2, 1), (0, 2)):
+        expected[i, j] += 0.5
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(heads.targets(s, "transposed"), expected.T)
+    torch.testing.assert_close(heads.targets(s, "pairs"), torch.eye(3))
+    assert float(found.sum()) == 3
+
+
+def test_one_step_on_pairs_is_that_of_torch_layers_under_adamw():
+    (x, w), _ = codes(n=8)
+    start = heads.random_heads(1, WIDTH, seed=2)
+    rows = torch.arange(8).unsqueeze(0)
+    after = heads.train(start, x, w, rows, rows, ["pairs"], epochs=1, lr=0.01, batch_size=8)
+    modules = [as_module(start[0, m]) for m in range(2)]
+    optimizer = torch.optim.AdamW([p for m in modules for p in m.parameters()], lr=0.01)
+    z, v = (nn.functional.normalize(m(a), dim=-1) for m, a in zip(modules, (x, w), strict=True))
+    s, at = z @ v.T, torch.arange(8)
+    (nn.functional.cross_entropy(s, at) / 2 + nn.functional.cross_entropy(s.T, at) / 2).backward()
+    optimizer.step()
+    for modality, module in enumerate(modules):
+        for layer, k in ((0, 0), (1, 2)):
+            torch.testing.assert_close(after[0, modality, layer, :-1].T, module[k].weight, rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(after[0, modality, layer, -1], module[k].bias, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("how", heads.HOW)
+def test_streams_trained_together_are_those_trained_alone(how):
+    (x, w), _ = codes()
+    start, rows = heads.random_heads(2, WIDTH, seed=4), torch.stack([torch.arange(40), torch.arange(40).flip(0)])
+    arguments = dict(epochs=2, lr=0.01, batch_size=16, seed=7)
+    together = heads.train(start, x, w, rows, rows, [how, "pairs"], **arguments)
+    alone = heads.train(start[:1], x, w, rows[:1], rows[:1], [how], **arguments)
+    torch.testing.assert_close(together[:1], alone, rtol=1e-3, atol=1e-5)
+    assert float((start - together).abs().max()) > 1e-3
+
+
+def test_the_model_that_detects_is_the_one_handed_back():
+    (x, w), _ = codes()
+    start, rows, seen = heads.random_heads(1, WIDTH), torch.arange(40).unsqueeze(0), []
+    other = heads.random_heads(1, WIDTH, seed=9)
+
+    def run(answer):
+        return heads.train(start, x, w, rows, rows, ["detected"], epochs=3, lr=0.01, batch_size=20,
+                           after_epoch=lambda epoch, h: seen.append(epoch) or answer)  # fmt: skip
+
+    assert float((run(None) - run(other)).abs().max()) > 1e-4
+    torch.testing.assert_close(run(None), run(start))
+    assert seen == [0, 1, 2] * 4
+
+
+def test_accuracy_is_that_of_a_double_loop():
+    (x, w), labels = codes()
+    both = heads.random_heads(2, WIDTH, seed=5)
+    for stream, found in enumerate(heads.accuracy(both, x.unsqueeze(0), w.unsqueeze(0), labels, labels)):
+        z, v = (heads.embed(both, a.unsqueeze(0), m)[stream] for m, a in enumerate((x, w)))
+        right = [int(labels[max(range(40), key=lambda j: float(z[i] @ v[j]))] == labels[i]) for i in range(40)]  # noqa: B023
+        assert float(found) == pytest.approx(sum(right) / 40)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "say"),
+    [({"how": ["guess"]}, "guess"), ({"how": ["pairs", "pairs"]}, "1 streams"), ({"lr": 0.0}, "lr = 0.0"),
+     ({"tau": -1.0}, "tau = -1.0"), ({"epochs": 0}, "epochs = 0"), ({"batch_size": 1}, "batch_size = 1")],
+)  # fmt: skip
+def test_bad_arguments_are_named(wrong, say):
+    (x, w), _ = codes()
+    rows = torch.arange(40).unsqueeze(0)
+    arguments = {"how": ["pairs"], "epochs": 1, "lr": 0.01} | wrong
+    with pytest.raises(ValueError, match=say):
+        heads.train(heads.random_heads(1, WIDTH), x, w, rows, rows, **arguments)
+
+
+def test_the_study_learns_from_pairs_and_reports_what_it_promises():
+    (x, w), labels = codes(n=300, seed=6)
+    (xt, wt), labels_test = codes(n=90, seed=6)
+    sides = [heads_study.Coded(a, labels, b, labels_test) for a, b in ((x, xt), (w, wt))]
+    found = heads_study.study(*sides, draws=2, n=60, epochs=40, loops=1, queries=90)
+    assert found["paired"].shape == (2, 40)
+    assert all(found[how].shape == (2, heads_study.LOOP) for how in heads.HOW)
+    assert float(found["paired"][:, -1].min()) > 0.6 > 1.5 / 3
+    assert found["accepted"].keys() == set(heads.HOW)
+    assert len(found["seconds"]) == 2
