@@ -34,7 +34,7 @@ def _report(args) -> int:
     source = find_notebook(args.notebook)
     pairs = [*args.p, *re.split(r"\s+(?=[A-Za-z_]\w*=)", args.pairs.strip())] if args.pairs.strip() else args.p
     values = choose_parameters(source, args.profile, pairs, args.f)
-    page, found = ask.report(source, values, args.o, args.threads)
+    page, found = ask.report(source, values, args.o)
     if found["problem"]:
         print(f"{source.stem} FAILED: {found['problem']}", file=sys.stderr)
     print(page)
@@ -127,7 +127,6 @@ def _questions(command) -> None:
     sub.add_argument("-p", action="append", default=[], metavar="NAME=VALUE", help="a value; -p NAME VALUE works too")
     sub.add_argument("-f", type=Path, metavar="FILE", help="YAML file of lines 'name: value'")
     sub.add_argument("--pairs", default="", help="several NAME=VALUE in one argument")
-    sub.add_argument("--threads", type=int, help="threads of the numerical libraries (default: all cores)")
     _common(sub)
     sub = command(_sweep, "run a notebook at each point of a grid and compare the numbers on one page")
     sub.add_argument("notebook", metavar="NB", help=_NB)

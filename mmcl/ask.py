@@ -34,8 +34,7 @@ def answer(notebook) -> dict:
         "date": (timing.get("start_time") or "")[:10],
         "versions": about.versions,
         "machine": about.machine,
-        "threads": about.threads,
-        "command": command_for(about.source, differ, about.threads),
+        "command": command_for(about.source, differ),
         "claims": [c._repr_mimebundle_()[CLAIM_MIME] | {"holds": c.holds} for c in claims],
         "numbers": list(numbers_of(notebook).values()),
     }
@@ -95,20 +94,19 @@ def write_folder(folder: Path, files: dict[str, str]) -> None:
         made.replace(folder)
 
 
-def report(source: Path, values: dict[str, object], parent: Path, threads: int | None = None) -> tuple[Path, dict]:
+def report(source: Path, values: dict[str, object], parent: Path) -> tuple[Path, dict]:
     """Run a notebook with these parameter values and write its report into a folder of its own below ``parent``.
 
     Args:
         source: notebooks/NN_name.py.
         values: see ``mmcl.parameters.choose_parameters``.
         parent: the report lies in ``parent``/NN_name-slug, where the slug spells what differs from the defaults.
-        threads: how many the numerical libraries may use.
 
     Returns:
         The path of the HTML page, which is there whether or not the claims hold, and the ``answer``.
     """
     writable(parent)
-    notebook = execute(source.read_text("utf-8"), source, values, threads)
+    notebook = execute(source.read_text("utf-8"), source, values)
     found = answer(notebook)
     stem = f"{source.stem}-{slug(found['changed'])}"
     write_folder(parent / stem, pages(notebook, stem, found))

@@ -204,10 +204,10 @@ def spelled(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value).replace("Infinity", "inf").replace("NaN", "nan")
 
 
-def command_for(notebook: str, values: dict[str, object], threads: int | None = None) -> str:
+def command_for(notebook: str, values: dict[str, object]) -> str:
     """The command that makes the report of a notebook with these values."""
     pairs = [f"-p {shlex.quote(f'{name}={spelled(value)}')}" for name, value in values.items()]
-    return " ".join(["python -m mmcl report", notebook, *pairs, *([f"--threads {threads}"] if threads else [])])
+    return " ".join(["python -m mmcl report", notebook, *pairs])
 
 
 def slug(values: dict[str, object]) -> str:

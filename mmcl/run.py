@@ -20,13 +20,13 @@ from mmcl import __version__
 from mmcl.parameters import UsageError
 from mmcl.report import claims_of
 
-THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+# The matrices of the notebooks are small: threads that wait for each other on a busy machine cost more than they give,
+# and the last digits of a sum depend on their number.
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 
 
 class _ThisPython(AsyncKernelManager):
     """Starts kernels of the running interpreter, whatever kernels are installed for the user."""
-
-    threads: int | None = None
 
     @default("transport")
     def _sockets_not_ports(self) -> str:
@@ -40,8 +40,7 @@ class _ThisPython(AsyncKernelManager):
     @property
     def kernel_spec(self) -> KernelSpec:
         argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=50"]
-        env = dict.fromkeys(THREADS, str(self.threads)) if self.threads else {}
-        return KernelSpec(argv=argv, env=env, language="python", display_name="Python 3")
+        return KernelSpec(argv=argv, env=ONE_THREAD, language="python", display_name="Python 3")
 
 
 class _Lines:
@@ -85,22 +84,19 @@ def asked_as(source: Path) -> str:
     return source.stem if source.resolve().parent.name == "notebooks" else str(source)
 
 
-def execute(text: str, source: Path, values: dict[str, object], threads=None, quiet=False):
-    """The notebook with its outputs, run by papermill in a fresh kernel process.
+def execute(text: str, source: Path, values: dict[str, object], quiet=False):
+    """The notebook with its outputs, run by papermill in a fresh kernel process of one thread.
 
     Args:
         text: the notebook as py:percent.
         source: notebooks/NN_name.py; the kernel starts in its folder, in a temporary one if that is not there.
         values: parameter values, see ``mmcl.parameters.choose_parameters``.
-        threads: how many the numerical libraries may use; as the environment says if None.
         quiet: show no progress.
 
     Returns:
-        The notebook; ``metadata.mmcl`` has versions, machine, threads, and as ``problem`` what went wrong,
-        "" if nothing.
+        The notebook; ``metadata.mmcl`` has versions, machine, and as ``problem`` what went wrong, "" if nothing.
     """
     logging.getLogger("papermill").setLevel(logging.ERROR)  # it does not know `x: int | None`
-    manager = type("Manager", (_ThisPython,), {"threads": threads})
     name, folder, problem = source.stem, source.resolve().parent, ""
     with tempfile.TemporaryDirectory(prefix="mmcl-") as place:
         converted, executed = (Path(place) / f"{name}.{kind}.ipynb" for kind in ("in", "out"))
@@ -109,7 +105,7 @@ def execute(text: str, source: Path, values: dict[str, object], threads=None, qu
             papermill.execute_notebook(
                 converted, executed, values, kernel_name="python3", language="python",
                 cwd=folder if folder.is_dir() else place, progress_bar=not quiet and {"desc": name, **progress()},
-                kernel_manager_class=manager, coalesce_streams=True,
+                kernel_manager_class=_ThisPython, coalesce_streams=True,
             )  # fmt: skip
         except papermill.PapermillExecutionError as error:
             problem = f"{error.ename}: {error.evalue}"
@@ -117,7 +113,7 @@ def execute(text: str, source: Path, values: dict[str, object], threads=None, qu
     marker = "papermill-error-cell-tag"
     notebook.cells = [c for c in notebook.cells if marker not in c.metadata.get("tags", [])]
     machine = f"{platform.system()} {platform.machine()}"
-    about = {"name": name, "source": asked_as(source), "versions": versions(), "machine": machine, "threads": threads}
+    about = {"name": name, "source": asked_as(source), "versions": versions(), "machine": machine}
     notebook.metadata["mmcl"] = about | {"problem": problem or _problem(notebook)}
     for path in ("input_path", "output_path"):
         notebook.metadata.papermill.pop(path, None)

@@ -86,7 +86,7 @@ def point(text: str, source: Path, values: dict[str, object], key: str, code: st
     try:
         if code_hash() != code:
             raise RuntimeError(f"{platform.node()} has another mmcl or other libraries than this sweep began with")
-        notebook = execute(text, source, values, threads=1, quiet=True)
+        notebook = execute(text, source, values, quiet=True)
         found = ask.answer(notebook) | {"key": key}
         return ask.pages(notebook, f"{source.stem}-{slug(differ)}", found)
     except Exception as error:  # a kernel that died, a page that cannot be made: the sweep goes on

@@ -291,7 +291,7 @@ def asked(good, tmp_path_factory):
     """A report whose claim does not hold, by file, profile and command line: (folder, exit status, source)."""
     folder = tmp_path_factory.mktemp("asked")
     (folder / "values.yaml").write_text("n: 7\nlabel: 'from a file'\nsizes: [1e-3]\n")
-    values = ["-f", str(folder / "values.yaml"), "-p", "label", "a = b", "-p", "fast=true", "--threads", "1"]
+    values = ["-f", str(folder / "values.yaml"), "-p", "label", "a = b", "-p", "fast=true"]
     status = main(["report", str(good[0]), "--profile", "smoke", *values, "-o", str(folder / "out")])
     (made,) = (folder / "out").iterdir()
     return made, status, good[0]
@@ -332,7 +332,6 @@ def test_the_command_in_a_report_asks_the_same_question_again(asked):
     assert words[4] == str(source)
     pairs = [value for option, value in zip(words, words[1:], strict=False) if option == "-p"]
     assert choose_parameters(source, pairs=pairs) == found["changed"]
-    assert words[-2:] == ["--threads", "1"]
     assert shlex.join(words) in unescape((folder / f"{folder.name}.html").read_text())
 
 
