@@ -305,7 +305,6 @@ def test_a_report_is_written_whether_or_not_its_claims_hold_and_the_status_tells
     ]  # fmt: skip
     html = (folder / f"{folder.name}.html").read_text()
     assert html.index("1 of 1 claims") < html.index("The first paragraph")
-    assert "1 thread" in html
     assert "a link" in html
     assert "02_other" not in html
     assert "index.html" not in html
