@@ -29,6 +29,7 @@ feature_kind: str = "graph"  # features in which Section 6 looks for classes: co
 dimension: int = 110  # features of each landmark graph
 epochs: int = 10  # passes over the images to train an autoencoder
 loops: int = 1  # loops of 5 epochs on unpaired rows that are trained here; 20 are published and stored
+code_scale: float = 5.0  # factor on the codes, and twice that on the second stage's learning rate, in what is trained here
 draws: int = 3  # draws of the pairs, at least 2
 noises: list = [0.0, 0.1, 0.2, 0.3, 0.35, 0.4, 0.45, 0.5]  # shares p of flipped edges in Section 5.2, from 0, increasing, at most 0.5
 clusters: list = [5, 7, 10, 13, 15]  # numbers of clusters k of the spectral partition
@@ -42,6 +43,7 @@ seed: int = 0  # of every random number here
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -126,7 +128,6 @@ for c in range(10):
         draw_image(axes[10 * side + c], images[side][labels[side] == c][0], side)
 show(figure, alt=f"One image of each class, {names[0]} above and {names[1]} below: an image goes with all images under it.")
 
-# >>> 5.2
 # %% [markdown]
 # ## 2 Section 5.2: a graph of partners, with wrong edges
 # Take `per_side` articles and as many digits of each class, an edge between every two images of the same class, and
@@ -327,7 +328,6 @@ Markdown(
     + (f", against {clean:.2f} of the closed form on {kept} principal components" if real else "") + f"; at $p={levels[blind[0]]}$ the networks have "
     f"{float(deep[False][:, blind[0]].mean()):.2f} without a partition and {float(deep[True][:, blind[0]].mean()):.2f} with one."
 )
-# <<< 5.2
 
 # %% [markdown]
 # ## 4 Section 5.3 as published
@@ -352,15 +352,16 @@ else:
 modalities = [heads_study.Coded(c, y, t, v) for (c, t), y, v in zip(codes, labels, labels_test, strict=True)]
 
 # %%
-fast = dict(loops=loops, lr_unpaired=2e-4) if real else {}
-live = heads_study.study(*modalities, draws, pairs, seed=seed, **fast)
+fast = dict(loops=loops, lr_unpaired=4e-5 * code_scale) if real else {}
+scaled = [replace(m, codes=code_scale * m.codes, codes_test=code_scale * m.codes_test) for m in modalities]
+live = heads_study.study(*(scaled if real else modalities), draws, pairs, seed=seed, **fast)
 chance = 1 / len(set(labels[0].tolist()))
 claim("4.20", "heads on the pairs, best epoch: accuracy over chance, smallest of draws",
       live["paired"].amax(1).min() / chance, 1, tolerance=(0, inf))
 
 # %% [markdown]
-# The long second stage is drawn from stored results. With MNIST, what is trained here is the first stage and a second one
-# with ten times the published learning rate, for fewer epochs.
+# The published setting is drawn from stored results. What is trained here with MNIST differs in two numbers: the codes
+# are multiplied by `code_scale`, and the learning rate of the second stage by twice that.
 
 # %%
 stored = json.loads(Path("stored/section_5_3.json").read_text()) if real else {k: v for k, v in live.items()}
@@ -388,7 +389,7 @@ if real:
             plots.guide(ax, range(1, len(published[key]) + 1), published[key], "published: " + key.replace("_", " "))
     for key, style in (("pairs", "-"), ("transposed", "--"), ("detected", ":")):
         right.plot(torch.arange(1, 5 * loops + 1), live[key].mean(0), color="black", linestyle=style, linewidth=1.8,
-                   label=f"{WAYS[key]}, learning rate x 10")
+                   label=f"{WAYS[key]}, codes and rate scaled")
 for ax in (left, right):
     ax.legend(loc="upper left", bbox_to_anchor=(0, -0.18), frameon=False, fontsize=9)
     ax.set_ylim(0, 0.8)
@@ -419,6 +420,18 @@ Markdown("| heads trained on | best epoch, mean | range of draws | published |\n
 # > $j$ of the other. So the batch itself carries pairs. We trained three ways at once from the same first stage: with the
 # > two modalities in independent random orders and the edges where they belong ("detected"), as published ("transposed"),
 # > and with the true pairs.
+
+# %% [markdown]
+# > **Why our oracle stops lower.** A step of AdamW has the same length whatever the scale of the codes, so larger codes move
+# > the similarities faster, and the scale of an autoencoder's codes is an accident of its training. In the right-hand
+# > picture five epochs with scaled codes and a higher learning rate take the oracle as far as a hundred of the published
+# > ones. Both are still rising: such a curve measures how far training has come, not what the codes can give.
+
+# %%
+if full and code_scale == 5.0:
+    reached = live["pairs"][:, -1].mean() - lines["pairs"][:, -1].mean()
+    claim("4.23", f"oracle after {live['pairs'].shape[1]} epochs, codes and rate scaled, minus after {lines['pairs'].shape[1]} as published, mean of draws",
+          reached, 0, tolerance=0.05)
 
 # %%
 gain = {k: (lines[k].amax(1) - lines["paired"][:, -1]) for k in ("detected", "transposed", "pairs")}
@@ -516,9 +529,9 @@ show(figure, alt="Singular values of the whitened cross-covariance for four kind
 
 # %%
 lead = accuracy["graph"] - torch.stack([accuracy["codes"], accuracy["components"]]).amax(0)
-claim("4.23", "graph features against the better of codes and components: accuracy gained, mean of draws", lead.mean(), 0, tolerance=(0, inf))
+claim("4.24", "graph features against the better of codes and components: accuracy gained, mean of draws", lead.mean(), 0, tolerance=(0, inf))
 if full:
-    claim("4.24", "graph features, 500 pairs, one SVD: mean accuracy over the published 0.644 with unpaired rows", accuracy["graph"].mean(),
+    claim("4.25", "graph features, 500 pairs, one SVD: mean accuracy over the published 0.644 with unpaired rows", accuracy["graph"].mean(),
           max(published["with_unpaired"]), tolerance=(0, inf))
 Markdown("**So:** " + ", ".join(f"{kinds[k]} {v.mean():.3f}" for k, v in accuracy.items()) + " (means of the draws). "
          "What unpaired images are good for is not their partners but the shape of their own modality.")
@@ -567,7 +580,7 @@ for draw in drawn:
     table.index_put_((groups.labels, true), torch.tensor(1.0), accumulate=True)
     tables.append(table[table.argmax(1).argsort()])
     purity.append(float(table.amax(1).sum() / pairs))
-claim("4.25", "share of pairs in the majority of their detected class, mean of draws, over that of one class for all",
+claim("4.26", "share of pairs in the majority of their detected class, mean of draws, over that of one class for all",
       sum(purity) / draws / float(tables[0].sum(0).max() / pairs), 1, tolerance=(0, inf))
 
 # %%
