@@ -29,7 +29,8 @@ feature_kind: str = "graph"  # features in which Section 6 looks for classes: co
 dimension: int = 110  # features of each landmark graph
 epochs: int = 10  # passes over the images to train an autoencoder
 loops: int = 1  # loops of 5 epochs on unpaired rows that are trained here; 20 are published and stored
-code_scale: float = 5.0  # factor on the codes, and twice that on the second stage's learning rate, in what is trained here
+code_scale: float = 5.0  # factor on the codes in what is trained here; 1 is published
+rate_scale: float = 10.0  # factor on the learning rate of the second stage that is trained here; 1 is published
 draws: int = 3  # draws of the pairs, at least 2
 noises: list = [0.0, 0.1, 0.2, 0.3, 0.35, 0.4, 0.45, 0.5]  # shares p of flipped edges in Section 5.2, from 0, increasing, at most 0.5
 clusters: list = [5, 7, 10, 13, 15]  # numbers of clusters k of the spectral partition
@@ -352,7 +353,7 @@ else:
 modalities = [heads_study.Coded(c, y, t, v) for (c, t), y, v in zip(codes, labels, labels_test, strict=True)]
 
 # %%
-fast = dict(loops=loops, lr_unpaired=4e-5 * code_scale) if real else {}
+fast = dict(loops=loops, lr_unpaired=2e-5 * rate_scale) if real else {}
 scaled = [replace(m, codes=code_scale * m.codes, codes_test=code_scale * m.codes_test) for m in modalities]
 live = heads_study.study(*(scaled if real else modalities), draws, pairs, seed=seed, **fast)
 chance = 1 / len(set(labels[0].tolist()))
@@ -361,7 +362,7 @@ claim("4.20", "heads on the pairs, best epoch: accuracy over chance, smallest of
 
 # %% [markdown]
 # The published setting is drawn from stored results. What is trained here with MNIST differs in two numbers: the codes
-# are multiplied by `code_scale`, and the learning rate of the second stage by twice that.
+# are multiplied by `code_scale`, and the learning rate of the second stage by `rate_scale`.
 
 # %%
 stored = json.loads(Path("stored/section_5_3.json").read_text()) if real else {k: v for k, v in live.items()}
@@ -430,7 +431,7 @@ Markdown("| heads trained on | best epoch, mean | range of draws | published |\n
 # > ones. Both are still rising: such a curve measures how far training has come, not what the codes can give.
 
 # %%
-if full and code_scale == 5.0:
+if full and (code_scale, rate_scale, loops) == (5.0, 10.0, 1):
     reached = live["pairs"][:, -1].mean() - lines["pairs"][:, -1].mean()
     claim("4.23", f"oracle after {live['pairs'].shape[1]} epochs, codes and rate scaled, minus after {lines['pairs'].shape[1]} as published, mean of draws",
           reached, 0, tolerance=0.05)
