@@ -53,64 +53,47 @@ def study(first, second, draws=3, n=500, epochs=100, loops=20, lr_unpaired=2e-5,
     """
     drawn = [matched_rows(first.labels, second.labels, seed + d) for d in range(draws)]
     rows, rows_tilde = (torch.stack([r[: min(map(len, side))] for r in side]) for side in zip(*drawn, strict=True))
+    codes, curve, clock = (first.codes, second.codes), [], [time.perf_counter()]
 
     def test(heads):
-        return accuracy(
-            heads, first.codes_test[:queries], second.codes_test, first.labels_test[:queries], second.labels_test
-        )
-
-    width, curve, start = first.codes.shape[1], [], time.perf_counter()
-    heads = train(
-        random_heads(draws, width, seed),
-        first.codes,
-        second.codes,
-        rows[:, :n],
-        rows_tilde[:, :n],
-        ["pairs"] * draws,
-        epochs,
-        lr=2e-3,
-        seed=seed,
-        progress=progress,
-        after_epoch=lambda _, heads: curve.append(test(heads)),
-    )
-    seconds, heads, curves = [time.perf_counter() - start], heads.repeat(len(HOW), 1, 1, 1, 1), []
-    rows, rows_tilde = (a.repeat(len(HOW), 1) for a in (rows, rows_tilde))
-    a, b = rows[:, n : 2 * n], rows_tilde[:, n : 2 * n]
+        asked = first.codes_test[:queries], second.codes_test, first.labels_test[:queries], second.labels_test
+        return accuracy(heads, *asked)
 
     def validate(heads):
+        a, b = (r[:, n : 2 * n].repeat(len(heads) // draws, 1) for r in (rows, rows_tilde))
         return accuracy(heads, first.codes[a], second.codes[b], first.labels[a], second.labels[b])
 
-    best, teacher, accepted = validate(heads), heads, torch.zeros(len(heads))
+    heads, pairs = random_heads(draws, first.codes.shape[1], seed), (rows[:, :n], rows_tilde[:, :n], ["pairs"] * draws)
+    settings = dict(lr=2e-3, seed=seed, after_epoch=lambda _, heads: curve.append(test(heads)), progress=progress)
+    heads = train(heads, *codes, *pairs, epochs, **settings).repeat(len(HOW), 1, 1, 1, 1)
+    clock.append(time.perf_counter())
+    more = [r[:, 2 * n :].repeat(len(HOW), 1) for r in (rows, rows_tilde)] + [[h for h in HOW for _ in range(draws)]]
+    best = _Best(heads, test, validate)
+    settings = dict(lr=lr_unpaired, seed=seed + 1, after_epoch=best, progress=progress)
+    train(heads, *codes, *more, LOOP * loops, **settings)
+    clock.append(time.perf_counter())
+    stages = dict(zip(HOW, torch.stack(best.curve, 1).split(draws), strict=True))
+    counts = dict(zip(HOW, best.accepted.int().view(-1, draws).tolist(), strict=True))
+    seconds = [clock[1] - clock[0], clock[2] - clock[1]]
+    return {"paired": torch.stack(curve, 1), **stages, "accepted": counts, "seconds": seconds}
 
-    def after(epoch, heads):
-        nonlocal best, teacher, accepted
-        curves.append(test(heads))
+
+class _Best:
+    """Notes test accuracies after each epoch; after each loop, the best model so far is the one that detects edges."""
+
+    def __init__(self, heads, test, validate):
+        self.test, self.validate, self.curve = test, validate, []
+        self.model, self.level, self.accepted = heads, validate(heads), torch.zeros(len(heads))
+
+    def __call__(self, epoch, heads):
+        self.curve.append(self.test(heads))
         if epoch % LOOP < LOOP - 1:
             return None
-        now = validate(heads)
-        better = now > ACCEPT * best
-        best, accepted = now.where(better, best), accepted + better
-        teacher = heads.where(better.view(-1, 1, 1, 1, 1), teacher).clone()
-        return teacher
-
-    how = [h for h in HOW for _ in range(draws)]
-    train(
-        heads,
-        first.codes,
-        second.codes,
-        rows[:, 2 * n :],
-        rows_tilde[:, 2 * n :],
-        how,
-        LOOP * loops,
-        lr=lr_unpaired,
-        seed=seed + 1,
-        after_epoch=after,
-        progress=progress,
-    )
-    seconds.append(time.perf_counter() - start - seconds[0])
-    stages = dict(zip(HOW, torch.stack(curves, 1).split(draws), strict=True))
-    counts = dict(zip(HOW, accepted.int().view(-1, draws).tolist(), strict=True))
-    return {"paired": torch.stack(curve, 1), **stages, "accepted": counts, "seconds": seconds}
+        now = self.validate(heads)
+        better = now > ACCEPT * self.level
+        self.level, self.accepted = now.where(better, self.level), self.accepted + better
+        self.model = heads.where(better.view(-1, 1, 1, 1, 1), self.model).clone()
+        return self.model
 
 
 def _main(target):

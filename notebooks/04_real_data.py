@@ -29,6 +29,8 @@ feature_kind: str = "graph"  # features in which Section 6 looks for classes: co
 dimension: int = 110  # features of each landmark graph
 epochs: int = 10  # passes over the images to train an autoencoder
 loops: int = 1  # loops of 5 epochs on unpaired rows that are trained here; 20 are published and stored
+code_scale: float = 5.0  # factor on the codes in what is trained here; 1 is published
+rate_scale: float = 10.0  # factor on the learning rate of the second stage that is trained here; 1 is published
 draws: int = 3  # draws of the pairs, at least 2
 noises: list = [0.0, 0.1, 0.2, 0.3, 0.35, 0.4, 0.45, 0.5]  # shares p of flipped edges in Section 5.2, from 0, increasing, at most 0.5
 clusters: list = [5, 7, 10, 13, 15]  # numbers of clusters k of the spectral partition
@@ -42,6 +44,7 @@ seed: int = 0  # of every random number here
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -126,7 +129,6 @@ for c in range(10):
         draw_image(axes[10 * side + c], images[side][labels[side] == c][0], side)
 show(figure, alt=f"One image of each class, {names[0]} above and {names[1]} below: an image goes with all images under it.")
 
-# >>> 5.2
 # %% [markdown]
 # ## 2 Section 5.2: a graph of partners, with wrong edges
 # Take `per_side` articles and as many digits of each class, an edge between every two images of the same class, and
@@ -327,7 +329,6 @@ Markdown(
     + (f", against {clean:.2f} of the closed form on {kept} principal components" if real else "") + f"; at $p={levels[blind[0]]}$ the networks have "
     f"{float(deep[False][:, blind[0]].mean()):.2f} without a partition and {float(deep[True][:, blind[0]].mean()):.2f} with one."
 )
-# <<< 5.2
 
 # %% [markdown]
 # ## 4 Section 5.3 as published
@@ -352,15 +353,16 @@ else:
 modalities = [heads_study.Coded(c, y, t, v) for (c, t), y, v in zip(codes, labels, labels_test, strict=True)]
 
 # %%
-fast = dict(loops=loops, lr_unpaired=2e-4) if real else {}
-live = heads_study.study(*modalities, draws, pairs, seed=seed, **fast)
+fast = dict(loops=loops, lr_unpaired=2e-5 * rate_scale) if real else {}
+scaled = [replace(m, codes=code_scale * m.codes, codes_test=code_scale * m.codes_test) for m in modalities]
+live = heads_study.study(*(scaled if real else modalities), draws, pairs, seed=seed, **fast)
 chance = 1 / len(set(labels[0].tolist()))
 claim("4.20", "heads on the pairs, best epoch: accuracy over chance, smallest of draws",
       live["paired"].amax(1).min() / chance, 1, tolerance=(0, inf))
 
 # %% [markdown]
-# The long second stage is drawn from stored results. With MNIST, what is trained here is the first stage and a second one
-# with ten times the published learning rate, for fewer epochs.
+# The published setting is drawn from stored results. What is trained here with MNIST differs in two numbers: the codes
+# are multiplied by `code_scale`, and the learning rate of the second stage by `rate_scale`.
 
 # %%
 stored = json.loads(Path("stored/section_5_3.json").read_text()) if real else {k: v for k, v in live.items()}
@@ -380,18 +382,18 @@ def against(name):
 figure, (left, right) = plots.panels(columns=2, width=4.7, height=3.6)
 own = {"heads on pairs, ours": against("paired")}
 plots.curves(left, torch.arange(1, lines["paired"].shape[1] + 1), own, "epoch", "test accuracy", "First stage: CLIP on pairs", every=0.2)
-own = {WAYS[k]: against(k) for k in WAYS}
+own = {name: against(key) for key, name in WAYS.items()}
 plots.curves(right, torch.arange(1, lines["pairs"].shape[1] + 1), own, "epoch", "", "Second stage: unpaired rows", every=0.2)
 if real:
     for ax, keys in ((left, ["paired_only"]), (right, ["with_unpaired", "oracle_pairs"])):
         for key in keys:
             plots.guide(ax, range(1, len(published[key]) + 1), published[key], "published: " + key.replace("_", " "))
     for key, style in (("pairs", "-"), ("transposed", "--"), ("detected", ":")):
-        right.plot(torch.arange(1, 5 * loops + 1), live[key].mean(0), color="black", linestyle=style, linewidth=1.8,
-                   label=f"{WAYS[key]}, learning rate x 10")
+        right.plot(torch.arange(1, 5 * loops + 1), live[key].mean(0), color="black", linestyle=style, marker="", linewidth=1.5,
+                   label=f"{WAYS[key]}, codes and rate scaled")
 for ax in (left, right):
     ax.legend(loc="upper left", bbox_to_anchor=(0, -0.18), frameon=False, fontsize=9)
-    ax.set_ylim(0, 0.8)
+left.set_ylim(0, 0.8)
 show(figure, alt="Accuracy against epochs: heads on pairs level off as published; with unpaired rows only aligned batches or true classes help.")
 
 # %% [markdown]
@@ -407,9 +409,11 @@ if full:
     last = {k: v[:, -1] for k, v in lines.items()}
     claim("4.22", "true classes instead of detected edges: accuracy gained at the last epoch, smallest of draws",
           (last["pairs"] - last["detected"]).min(), 0, tolerance=(0, inf))
-rows_of_table = [f"| {name} | {level[key]:.3f} | {best[key].min():.3f} to {best[key].max():.3f} | {paper} |" for name, key, paper in (
-    ("pairs", "paired", "0.589"), ("$L'$, rows in independent order", "detected", "0.644"),
-    ("$L'$ as in the published code", "transposed", "0.644"), ("oracle", "pairs", "0.727"))]
+paper = {"paired": "paired_only", "detected": "with_unpaired", "transposed": "with_unpaired", "pairs": "oracle_pairs"}
+rows_of_table = [
+    f"| {name} | {level[key]:.3f} | {best[key].min():.3f} to {best[key].max():.3f} | "
+    f"{max(published[paper[key]]) if real else 'other data'} |" for key, name in {"paired": "pairs", **WAYS}.items()
+]
 Markdown("| heads trained on | best epoch, mean | range of draws | published |\n|---|---|---|---|\n" + "\n".join(rows_of_table))
 
 # %% [markdown]
@@ -419,6 +423,18 @@ Markdown("| heads trained on | best epoch, mean | range of draws | published |\n
 # > $j$ of the other. So the batch itself carries pairs. We trained three ways at once from the same first stage: with the
 # > two modalities in independent random orders and the edges where they belong ("detected"), as published ("transposed"),
 # > and with the true pairs.
+
+# %% [markdown]
+# > **Why our oracle stops lower.** A step of AdamW has the same length whatever the scale of the codes, so larger codes move
+# > the similarities faster, and the scale of an autoencoder's codes is an accident of its training. In the right-hand
+# > picture five epochs with scaled codes and a higher learning rate take the oracle as far as a hundred of the published
+# > ones. Both are still rising: such a curve measures how far training has come, not what the codes can give.
+
+# %%
+if full and (code_scale, rate_scale, loops) == (5.0, 10.0, 1):
+    reached = live["pairs"][:, -1].mean() - lines["pairs"][:, -1].mean()
+    claim("4.23", f"oracle after {live['pairs'].shape[1]} epochs, codes and rate scaled, minus after {lines['pairs'].shape[1]} as published, mean of draws",
+          reached, 0, tolerance=0.05)
 
 # %%
 gain = {k: (lines[k].amax(1) - lines["paired"][:, -1]) for k in ("detected", "transposed", "pairs")}
@@ -516,9 +532,9 @@ show(figure, alt="Singular values of the whitened cross-covariance for four kind
 
 # %%
 lead = accuracy["graph"] - torch.stack([accuracy["codes"], accuracy["components"]]).amax(0)
-claim("4.23", "graph features against the better of codes and components: accuracy gained, mean of draws", lead.mean(), 0, tolerance=(0, inf))
+claim("4.24", "graph features against the better of codes and components: accuracy gained, mean of draws", lead.mean(), 0, tolerance=(0, inf))
 if full:
-    claim("4.24", "graph features, 500 pairs, one SVD: mean accuracy over the published 0.644 with unpaired rows", accuracy["graph"].mean(),
+    claim("4.25", "graph features, 500 pairs, one SVD: mean accuracy over the published 0.644 with unpaired rows", accuracy["graph"].mean(),
           max(published["with_unpaired"]), tolerance=(0, inf))
 Markdown("**So:** " + ", ".join(f"{kinds[k]} {v.mean():.3f}" for k, v in accuracy.items()) + " (means of the draws). "
          "What unpaired images are good for is not their partners but the shape of their own modality.")
@@ -556,7 +572,7 @@ for draw in drawn:
     start = time.perf_counter()
     x, test, ridge = features(feature_kind, draw)
     maps = [whitened(a, ridge) for a in x]
-    groups = latent.detect_classes(*x, classes, ridge=0.1, starts=10, moves=50, seed=seed)
+    groups = latent.detect_classes(*x, classes, ridge=0.1, starts=6, moves=20, seed=seed)
     own, true = [m(a) for m, a in zip(maps, x, strict=True)], labels[0][draw[0][:pairs]]
     fits = {"classes": fit_graph(*own, class_graph(groups.labels, groups.labels), rank)}
     seconds["classes"] = seconds.get("classes", 0) + (time.perf_counter() - start) / draws
@@ -567,7 +583,7 @@ for draw in drawn:
     table.index_put_((groups.labels, true), torch.tensor(1.0), accumulate=True)
     tables.append(table[table.argmax(1).argsort()])
     purity.append(float(table.amax(1).sum() / pairs))
-claim("4.25", "share of pairs in the majority of their detected class, mean of draws, over that of one class for all",
+claim("4.26", "share of pairs in the majority of their detected class, mean of draws, over that of one class for all",
       sum(purity) / draws / float(tables[0].sum(0).max() / pairs), 1, tolerance=(0, inf))
 
 # %%
@@ -575,7 +591,7 @@ figure, (left, right) = plots.panels(columns=2, width=4.4, height=3.8)
 plots.table_of_values(left, tables[0].int().numpy(), range(1, classes + 1), range(tables[0].shape[1]), "true class", "detected class", "Pairs, first draw", form="{:d}")
 order = sorted(accuracy, key=lambda k: float(accuracy[k].mean()))
 for i, name in enumerate(order):
-    right.plot([float(accuracy[name].amin()), float(accuracy[name].amax())], [i, i], color=plots.COLOURS[0], linewidth=2)
+    right.plot([float(accuracy[name].amin()), float(accuracy[name].amax())], [i, i], color=plots.COLOURS[0], linewidth=2, linestyle="-", marker="")
     right.plot(float(accuracy[name].mean()), i, "o", color=plots.COLOURS[0])
 right.set(yticks=range(len(order)), yticklabels=[kinds.get(k, k) for k in order], xlabel="test accuracy, mean and range of draws")
 if real:
@@ -594,7 +610,7 @@ if real:
 times |= {kinds.get(k, k): (s + seconds["graph"] * ("graph" in k or k == "classes") * (k != "graph"), accuracy[k].mean()) for k, s in seconds.items() if k in accuracy}
 figure, (ax,) = plots.panels(width=7.5, height=3.6)
 for i, (name, (spent, reached)) in enumerate(times.items()):
-    ax.plot(spent, reached, "osD^vPX"[i % 7], color=plots.COLOURS[i % 7], label=name, linestyle="none", markersize=8)
+    ax.plot(spent, reached, "osD^vPX*<>"[i], color=plots.COLOURS[i % 7], label=name, linestyle="none", markersize=8)
 ax.set(xscale="log", xlabel="seconds a draw", ylabel="test accuracy", ylim=(0.3, 0.9))
 if real:
     ax.axhline(0.727, color="#666666", linewidth=1, linestyle=(0, (4, 3)), label="published oracle")
@@ -627,6 +643,22 @@ Markdown(
     f"({accuracy[top].min():.3f} to {accuracy[top].max():.3f}); the true classes of the same pairs would give "
     f"{accuracy['true classes'].mean():.3f}; detected classes agree with the true ones in {sum(purity) / draws:.0%} of the pairs."
     + (f" The published oracle, which knows the class of 59,000 images, has {max(published['oracle_pairs'])}." if real else "")
+)
+
+# %%
+rows_of_table = [f"| {kinds.get(k, k)} | {accuracy[k].mean():.3f} | {accuracy[k].min():.3f} to {accuracy[k].max():.3f} | "
+                 + (f"{times[kinds.get(k, k)][0]:.2g} |" if kinds.get(k, k) in times else "limit |") for k in reversed(order)]
+Markdown("| method | mean | range of draws | seconds a draw |\n|---|---|---|---|\n" + "\n".join(rows_of_table))
+
+# %%
+Markdown(
+    f"> What more edges add to the one SVD of graph features: {accuracy['one-to-one, graph'].mean() - accuracy['graph'].mean():+.3f} "
+    f"by one-to-one partners among {few:,} unpaired rows, {accuracy['classes'].mean() - accuracy[feature_kind].mean():+.3f} by "
+    f"detected classes, and {accuracy['true classes'].mean() - accuracy[feature_kind].mean():+.3f} by the true classes. "
+    "The classes of the pairs are not what is missing. Nor can the criterion find them all: two classes that one modality "
+    "confuses add nothing to what both share, so it is indifferent to joining them, and the class it saves goes to splitting "
+    "another. A one-to-one match among rows whose partners are many is arbitrary within its class; it does little harm where "
+    "most matches stay within, and much where encoders are still poor."
 )
 
 # %% [markdown]
