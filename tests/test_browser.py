@@ -21,6 +21,11 @@ pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no Chromium on the PATH (D
 NOTEBOOK = r"""# %% [markdown]
 # # 1 A toy of $n$ numbers
 #
+# A formula $\frac12\sum_{ij} E_{ij}\big(\log\operatorname{softmax}_j s_{ij} + \operatorname{logsoftmax}_i s_{ij}\big)$
+# that is wider than a phone, in a list too:
+#
+# - $\frac12\sum_{ij} E_{ij}\big(\log\operatorname{softmax}_j s_{ij} + \operatorname{logsoftmax}_i s_{ij}\big)$
+#
 # Some words, $\hat\Sigma \in \mathbb{R}^{d\times r}$, and [a notebook](02_other.ipynb).
 #
 # $$\begin{aligned} \frac{\partial L}{\partial G_1} &= -G_2 S^\top + \rho\, G_2G_2^\top G_1, \qquad
