@@ -182,7 +182,7 @@ def study(first, second, flips, clusters=10, seeds=(0, 1), progress=False, **tra
     return runs
 
 
-def main(path, draws=1):
+def main(path, draws=2):
     """Make the stored results: two runs at p = 0 with the published optimiser, and the study over p with AdamW."""
     first, second = load_fashion_mnist(), load_mnist()
     stored = {"command": f"python -m mmcl.encoders {path}", "date": str(datetime.date.today()), "setting": SETTING}
