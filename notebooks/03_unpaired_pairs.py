@@ -50,7 +50,7 @@ from mmcl.data import digits_views, published, spiked
 from mmcl.edges import EDGE_RULES, Ratio
 from mmcl.losses import CLIP, loss_and_covariance
 from mmcl.metrics import relative_error, sin_theta, top_k_accuracy
-from mmcl.report import claim, ledger, show
+from mmcl.report import claim, ledger, record, show
 from mmcl.spectral import fit, truncated_svd, whitening
 from mmcl.study import bootstrap, interval
 from mmcl.training import random_encoders
@@ -231,6 +231,10 @@ limit = float(theory.bayes_top1(test_pairs, rank, noise_std))
 
 # %%
 gain = (closed[:, 0] - only).flatten()
+record("top1_pairs", "top-1 by density ratio from the pairs alone", closed[-1, 1].mean())
+record("top1_refit", "top-1 by density ratio after detect and refit, largest N", refitted[-1, 1].mean())
+record("error_pairs", "error of the subspace from the pairs alone", closed[-1, 2].mean())
+record("error_refit", "error of the subspace after detect and refit, largest N", refitted[-1, 2].mean())
 claim("3.4", "top-1 by cosine, pairs alone: closed form minus published training (lower limit)", interval(gain)[1], 0,
       tolerance=(0, inf))
 if limit > 0.3 and n_unpaired[-1] >= n and score == "density_ratio" and edges in ("mutual", "assignment"):
@@ -423,6 +427,9 @@ varied = {"$n$ known pairs": ([m for m in (n // 10, n // 5, n // 3, n, 2 * n) if
                        lambda v: precision_recall({}, r=v), lambda v: (study_rows, v, noise_std))}
 study = {name: (values, torch.stack([run(v) for v in values]), [float(theory.bayes_top1(*at(v))) for v in values])
          for name, (values, run, at) in varied.items()}
+at_study_rows = study["$N$ unpaired rows"][1][2].mean(-1)
+record("precision", f"precision of the detected pairs, N = {study_rows:,}", at_study_rows[0])
+record("recall", f"recall of the detected pairs, N = {study_rows:,}", at_study_rows[1])
 
 # %%
 figure, axes = plots.panels(columns=4, width=2.9, height=3.0)
@@ -513,6 +520,9 @@ q = torch.tensor(levels, dtype=torch.float64)
 binomial = (q * (1 - q) / (2 * draws)).sqrt()  # with nothing to find, the share is 0 or 1
 error = wrong.std(-1) / (2 * draws) ** 0.5
 error[0] = torch.maximum(error[0], binomial)
+for measure, k in (("wrong", 0), ("recall", 1)):
+    record(f"{measure}_at_q", f"detected at q = {levels[1]}, partners for {overlap:.0%} of the rows: {measure}",
+           control[overlaps.index(overlap), 1, k].mean())
 claim("3.9a", "measured share of wrong pairs minus q minus two standard errors, largest over q and overlaps",
       (wrong.mean(-1) - 2 * error - q).max(), 0, tolerance=(inf, 0))
 claim("3.9b", f"no row has a partner, q = {levels[-1]}: share of data sets with any detection",

@@ -362,6 +362,16 @@ def test_a_smaller_rate_keeps_the_pairs_that_say_so():
     assert detect_pairs(plain, *data).rate is None
 
 
+@pytest.mark.parametrize(("rows", "columns"), [(120, 60), (60, 120)])
+def test_pairs_above_all_null_statistics_have_the_smallest_rate_there_is(rows, columns):
+    data, lag, _ = overlapping(100, rows, columns, 50, seed=24, noise_std=0.03)
+    found = detect_pairs(fit(*data[:2], 5), *data, fdr=0.2)
+    top = found.rate == found.rate.min()
+    assert bool((found.pairs[top, 0] - found.pairs[top, 1] == lag).all())
+    # half a null statistic of either side is taken to lie above: an expectation of (N1 + N2)/2 / (2n + 1) false pairs
+    assert float(found.rate.min()) == pytest.approx((rows + columns) / 2 / (2 * 100 + 1) / int(top.sum()))
+
+
 def test_with_unequal_sides_and_with_no_partner_at_all_the_rate_holds_too():
     for rows, columns, partners in ((300, 100, 60), (100, 300, 60), (300, 300, 0)):
         wrong, _ = shares(12, partners, 0.2, rows, columns, noise_std=0.2)
