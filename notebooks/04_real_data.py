@@ -66,7 +66,6 @@ if data_set not in ("auto", "mnist", "digits") or draws < 2 or n < 50 or classes
         f"use data_set 'auto', 'mnist' or 'digits', draws >= 2, n >= 50, classes >= 2, rows and tests >= 500; "
         f"got {data_set!r}, {draws}, {n}, {classes}, {rows}, {tests}"
     )
-torch.set_num_threads(1)  # many small matrices
 if feature_kind not in ("codes", "components", "kernel", "graph"):
     raise ValueError(f"feature_kind = {feature_kind!r}; use 'codes', 'components', 'kernel' or 'graph'")
 inf, published = float("inf"), data.published("5.3")
