@@ -102,7 +102,7 @@ def test_committed_notebooks_show_their_outputs_and_are_small(committed):
         code = [c for c in notebook.cells if c.cell_type == "code"]
         assert all(c.execution_count for c in code), f"{name}: run make outputs"
         for cell in notebook.cells:
-            assert set(cell.metadata) <= {"tags"}, name
+            assert set(cell.metadata) <= {"tags", "lines_to_next_cell"}, name
             assert not any(o.get("name") == "stderr" for o in cell.get("outputs", [])), name
         assert all(c.holds for c in claims_of(notebook)), name
 

@@ -1,4 +1,6 @@
+import base64
 import csv
+import io
 import json
 import re
 import shlex
@@ -7,7 +9,9 @@ from pathlib import Path
 
 import jupytext
 import nbformat
+import numpy as np
 import pytest
+from PIL import Image
 
 from mmcl import render
 from mmcl.__main__ import main
@@ -487,6 +491,14 @@ def test_committed_outputs_hold_no_timings_paths_or_progress_bars(good, tmp_path
     take_outputs(committed, executed)
     text = committed.read_text()
     assert "A line & " in text
+    (figure,) = [
+        o for c in nbformat.read(committed, 4).cells for o in c.get("outputs", []) if "image/png" in o.get("data", {})
+    ]
+    (drawn,) = [o for c in run.cells for o in c.get("outputs", []) if "image/png" in o.get("data", {})]
+    small, whole = (Image.open(io.BytesIO(base64.b64decode(o.data["image/png"]))) for o in (figure, drawn))
+    assert small.mode == "P"
+    assert small.size == whole.size
+    assert abs(np.asarray(small.convert("RGB"), float) - np.asarray(whole.convert("RGB"), float)).max() < 32
     assert "papermill" not in text
     assert "100%" not in text
     assert str(good[0].parent) not in text
