@@ -405,7 +405,8 @@ def top1(g1, g2):
 
 
 conditions = np.array([1.0, 1.5, 2, 3, 5, 10, 20, 50])
-left_q, right_q = (torch.linalg.qr(torch.randn(draws, rank, rank, generator=data.as_generator(seed + k), dtype=x.dtype))[0] for k in (4, 5))
+generators = (data.as_generator(seed + k) for k in (4, 5))
+left_q, right_q = (torch.linalg.qr(torch.randn(draws, rank, rank, generator=g, dtype=x.dtype))[0] for g in generators)
 stretch = torch.tensor(conditions)[:, None] ** torch.linspace(-0.5, 0.5, rank, dtype=x.dtype)
 A = (left_q * stretch[:, None, None, :]) @ right_q
 g1, g2 = A @ best.g1, torch.linalg.inv(A).mT @ best.g2

@@ -276,7 +276,8 @@ for upper, lower, kind in zip(axes[:3], axes[3:], KINDS, strict=True):
         ax.axvline(rank, color="#666666", linewidth=0.8)
         ax.set_ylim(0, None)
 plots.legend_below(figure, axes[0], columns=3)
-show(figure, alt="Spectra, and share of the signal in the leading directions: with correlated noise only MMCL's first r are the signal.")
+show(figure, alt="Spectra, and share of the signal in the leading directions: with correlated noise only MMCL's first r are "
+     "the signal.")
 
 # %% [markdown]
 # **So:** the diagonal of the covariance misleads PCA, and deleting it cures that; structure off the diagonal misleads
@@ -490,8 +491,8 @@ plots.curves(axes[0], taus, pulls, r"temperature $\tau$", r"mean weight $\beta_i
              log="x", legend=None)
 axes[0].legend(fontsize=8, frameon=False, loc="lower right")
 change = {name: interval(treated[name][2] / linear_error[name]) for name in settings}
-plots.curves(axes[1], taus, change, r"temperature $\tau$", "error of CLIP / error of the linear loss", "... and what it does to the error",
-             log="x", legend="best")
+plots.curves(axes[1], taus, change, r"temperature $\tau$", "error of CLIP / error of the linear loss",
+             "... and what it does to the error", log="x", legend="best")
 axes[1].axhline(1, color="black", linewidth=0.8)
 for ax in axes:
     plots.plain_ticks(ax, taus)
@@ -598,11 +599,11 @@ plots.legend_below(figure, axes[0], columns=3)
 show(figure, alt="At low noise the filter flattens the error in eta; under correlated noise it raises the error.")
 
 # %%
+plain, high, low = ("{:.2f} ± {:.2f}".format(*slope(*at)) for at in ((0, 0, 6), (1, 0, 3), (2, 3, 6)))
 Markdown(
-    f"**So:** slopes in $1/\\eta$ are {slope(0, 0, 6)[0]:.2f} ± {slope(0, 0, 6)[1]:.2f} without, "
-    f"{slope(1, 0, 3)[0]:.2f} ± {slope(1, 0, 3)[1]:.2f} (threshold 0.5, $\\eta\\ge0.2$; {slope(1, 0, 4)[0]:.2f} if fitted down to "
-    f"{etas[3]:.2g}) and {slope(2, 3, 6)[0]:.2f} ± {slope(2, 3, 6)[1]:.2f} (threshold 0, small $\\eta$) with the filter; under correlated noise it raises the error of clean pairs from "
-    f"{priced[0]['no filter'].mean():.3f} to {priced[0]['threshold 0'].mean():.3f}."
+    f"**So:** slopes in $1/\\eta$ are {plain} without, {high} (threshold 0.5, $\\eta\\ge0.2$; {slope(1, 0, 4)[0]:.2f} if fitted "
+    f"down to {etas[3]:.2g}) and {low} (threshold 0, small $\\eta$) with the filter; under correlated noise it raises the error "
+    f"of clean pairs from {priced[0]['no filter'].mean():.3f} to {priced[0]['threshold 0'].mean():.3f}."
 )
 
 # %% [markdown]
