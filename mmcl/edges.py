@@ -138,17 +138,21 @@ class Scores:
     @cached_property
     def summary(self):
         """`Summary`, in one walk; log-sums are log sum exp over a row or a column."""
-        rows, best, total, shift = [], self.b.new_full((len(self.b),), -math.inf), 0.0, -math.inf
-        for _, s in self.blocks():
-            row, best = s.max(1), torch.maximum(best, s.amax(0))
-            highest = max(shift, float(row.values.amax()))
+        best, total, shift = self.b.new_full((len(self.b),), -math.inf), 0.0, -math.inf
+        # whole from the start: small tensors kept between blocks would keep the room of a block from being used again
+        row_best, row_sum = self.a.new_empty(2, len(self.a))
+        row_at = torch.empty_like(row_best, dtype=torch.int64)
+        for start, s in self.blocks():
+            here = slice(start, start + len(s))
+            row_best[here], row_at[here] = s.max(1)
+            best = torch.maximum(best, s.amax(0))
+            highest = max(shift, float(row_best[here].amax()))
             total, shift = total * math.exp(shift - highest), highest
             e = s.sub_(shift).exp_()
             # the maximum is there for rows and columns whose exponentials all underflow
-            rows.append((*row, torch.maximum(shift + e.sum(1).log(), row.values)))
+            row_sum[here] = torch.maximum(shift + e.sum(1).log(), row_best[here])
             total = total + e.sum(0)
-        rows = [torch.cat(part) for part in zip(*rows, strict=True)]
-        return Summary(*rows, best, torch.maximum(shift + total.log(), best))
+        return Summary(row_best, row_at, row_sum, best, torch.maximum(shift + total.log(), best))
 
 
 def top_b(scores, count=None):
@@ -216,10 +220,12 @@ def log_odds(scores, column_sum, absent, own):
     Returns:
         (N1,) log odds, (N1,) columns.
     """
-    found = []
+    odds = scores.a.new_empty(len(scores.a))
+    at = torch.empty_like(odds, dtype=torch.int64)
     columns = column_sum.clamp(max=300).exp()
-    for _, s in scores.blocks():
+    for start, s in scores.blocks():
         e = s.clamp_(max=300).exp()
         others = e.sum(1, keepdim=True) + columns - (1 + own) * e
-        found.append((s - (others.clamp_(min=0) + absent).log()).max(1))
-    return tuple(torch.cat(part) for part in zip(*found, strict=True))
+        here = slice(start, start + len(s))
+        odds[here], at[here] = (s - (others.clamp_(min=0) + absent).log()).max(1)
+    return odds, at

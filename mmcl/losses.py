@@ -203,16 +203,18 @@ def _walk(x, x_tilde, g1, g2, loss):
     def block(start):
         return loss._prepare(z[..., start : start + size, :] @ z_tilde.mT, start, bound)
 
-    rows, columns = [], None
+    rows = columns = None
     for start in starts:
         values = block(start)
         row, column = loss._totals(values, diagonal, start)
-        rows.append(row)
+        # small tensors kept between blocks would keep the allocator from using the room of a block again
+        rows = row.new_empty(*row.shape[:-1], n) if rows is None else rows
+        rows[..., start : start + size] = row
         columns = column if columns is None else loss._merge(columns, column)
-    together = loss._together(torch.cat(rows, -1), columns, diagonal)
+    together = loss._together(rows, columns, diagonal)
     s = (x * together.unsqueeze(-1)).mT @ x_tilde
-    for start, row in zip(starts, rows, strict=True):
+    for start in starts:
         values = values if len(starts) == 1 else block(start)
-        apart = loss._apart(values, diagonal, start, row, columns)
+        apart = loss._apart(values, diagonal, start, rows[..., start : start + size], columns)
         s = s + x[..., start : start + size, :].mT @ (apart @ x_tilde)
-    return loss._value(torch.cat(rows, -1), columns, diagonal), s / n
+    return loss._value(rows, columns, diagonal), s / n

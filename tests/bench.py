@@ -145,10 +145,10 @@ def nonlinear(n):
     name = min(once, key=once.get)
     objective = objectives[name]
 
-    # A run of the fit bounds what AdamW may take: beyond 40 times as long (at least 5 s) the ratio is a lower bound.
+    # A run of the fit bounds what AdamW may take: beyond 10 times as long (at least 5 s) the ratio is a lower bound.
     begin = time.perf_counter()
     found = fit(x, x_tilde, RANK, "clip", RHO, TOL)
-    limit = max(5.0, 40 * (time.perf_counter() - begin))
+    limit = max(5.0, 10 * (time.perf_counter() - begin))
     excess = value_of(found, x, x_tilde) / minimum - 1
     assert excess <= EXCESS, f"the fit is {excess:.1e} above the minimum at n = {n}"
     grid = {}
@@ -165,7 +165,7 @@ def nonlinear(n):
         {
             "fit": lambda: fit(x, x_tilde, RANK, "clip", RHO, TOL),
             f"L-BFGS on {name}": lambda: run_lbfgs(objective, start, target),
-            "AdamW": lambda: run_adamw(objective, start, target, lr, limit if not reached else 10 * limit),
+            "AdamW": lambda: run_adamw(objective, start, target, lr, limit if not reached else 4 * limit),
         },
         REPEATS[n],
     )
