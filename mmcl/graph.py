@@ -8,10 +8,10 @@ import sklearn.cluster
 import sklearn.exceptions
 import torch
 
-from mmcl._checks import all_finite, as_rows, at_least, positive, rank_at_most, share
+from mmcl._checks import all_finite, as_rows, at_least, positive, share
 from mmcl.data import as_generator
 from mmcl.metrics import top_k_accuracy
-from mmcl.spectral import Fit, balanced_factors, truncated_svd
+from mmcl.spectral import closed_form
 
 
 def class_graph(labels, labels_tilde, flip=0.0, seed=0):
@@ -116,10 +116,7 @@ def fit_graph(x, x_tilde, edges, rank, rho=1.0):
     Reference: arXiv 2302.06232, Lemma 2.1 and Section 5.2; notebook 03.
     """
     positive(rho=rho)
-    covariance = graph_covariance(x, x_tilde, edges)
-    u, s, v = truncated_svd(covariance, rank_at_most(rank, *covariance.shape[-2:]))
-    value = -s.square().sum(-1) / (2 * rho)
-    return Fit(*balanced_factors(u, s / rho, v), value, 0, torch.ones_like(value, dtype=torch.bool), value.unsqueeze(0))
+    return closed_form(graph_covariance(x, x_tilde, edges), rank, rho)
 
 
 def spectral_coordinates(edges, count):

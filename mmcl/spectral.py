@@ -151,11 +151,16 @@ def fit(x, x_tilde, rank, loss="linear", rho=1.0, tol=1e-8, max_steps=500, progr
     at_least(1, max_steps=max_steps)
     loss = resolve(loss)
     if isinstance(loss, Linear):
-        u, s, v = truncated_svd(cross_covariance(x, x_tilde), rank)
-        value = -s.square().sum(-1) / (2 * rho)
-        done = torch.ones_like(value, dtype=torch.bool)
-        return Fit(*balanced_factors(u, s / rho, v), value, 0, done, value.unsqueeze(0))
+        return closed_form(cross_covariance(x, x_tilde), rank, rho)
     return _descend(x, x_tilde, rank, loss, rho, tol, max_steps, progress)
+
+
+def closed_form(covariance, rank, rho=1.0):
+    """Lemma 2.1: the `Fit` with M = SVD_r(S)/rho, S (..., d1, d2); its loss is -1/(2 rho) sum_{k<=r} sigma_k^2."""
+    u, s, v = truncated_svd(covariance, rank)
+    value = -s.square().sum(-1) / (2 * rho)
+    done = torch.ones_like(value, dtype=torch.bool)
+    return Fit(*balanced_factors(u, s / rho, v), value, 0, done, value.unsqueeze(0))
 
 
 def _descend(x, x_tilde, rank, loss, rho, tol, max_steps, progress):
