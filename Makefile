@@ -8,8 +8,8 @@ REPORTS := $(if $(filter default,$(PROFILE)),reports,$(BUILD)/reports)
 HTML := $(NAMES:%=$(REPORTS)/%.html)
 RUNS := $(NAMES:%=$(BUILD)/%.run.ipynb)
 # What shows and asks; a change there does not run the notebooks again.
-PAGES := $(wildcard mmcl/templates/*) $(addprefix mmcl/,render.py markdown.py readme.py __main__.py ask.py compare.py sweep.py)
-SOURCES := $(filter-out $(PAGES),$(wildcard mmcl/*.py))
+PAGES := $(wildcard mmcl/reports/*.py mmcl/reports/templates/*)
+SOURCES := $(wildcard mmcl/*.py mmcl/beyond/*.py mmcl/experiments/* mmcl/notebook/*.py)
 INDEX = $(PYTHON) -m mmcl index --readme README.md $(REPORTS)/index.html $(BUILD) $(NAMES)
 
 ifdef PY
@@ -119,8 +119,8 @@ lint: | $(ENVIRONMENT) ## ruff check and ruff format --check
 	@$(PYTHON) -m ruff check .
 	@$(PYTHON) -m ruff format --check .
 
-bench: | $(ENVIRONMENT) ## measure speed and memory (tests/bench*.py)
-	@for b in tests/bench*.py; do $(PYTHON) $$b || exit 1; done
+bench: | $(ENVIRONMENT) ## measure speed and memory (tests/bench/*.py)
+	@for b in tests/bench/*.py; do $(PYTHON) $$b || exit 1; done
 
 lab: | $(ENVIRONMENT) ## open the notebooks in JupyterLab
 	@$(PYTHON) -m jupyter lab notebooks

@@ -8,7 +8,7 @@ import sklearn.datasets
 import torch
 
 from mmcl._checks import at_least, rank_at_most, share
-from mmcl.idx import load_fashion_mnist, load_mnist  # noqa: F401, part of this module's interface
+from mmcl.experiments.images import load_fashion_mnist, load_mnist  # noqa: F401, part of this module's interface
 
 
 @dataclass(frozen=True)
@@ -216,7 +216,7 @@ def published(section):
 
     Reference: published.json beside this file, which names the repository, its licence and the commit.
     """
-    numbers = json.loads(files("mmcl").joinpath("published.json").read_text("utf-8"))
+    numbers = json.loads(files("mmcl.experiments").joinpath("published.json").read_text("utf-8"))
     key = f"section_{str(section).replace('.', '_')}"
     if key not in numbers:
         raise ValueError(f"section = {section!r}; published numbers are kept of sections 5.1 and 5.3")

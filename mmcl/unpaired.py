@@ -8,8 +8,8 @@ from tqdm.auto import tqdm
 
 from mmcl._checks import at_least, paired, positive, rank_at_most
 from mmcl._contrastive import ExponentialLoss
-from mmcl.detection import calibrate, calibrated, checked, detect, detect_pairs, problem, score_matrix
-from mmcl.edges import EDGE_RULES, SCORES, Ratio
+from mmcl.beyond.detection import calibrate, calibrated, checked, detect, detect_pairs, problem, score_matrix
+from mmcl.beyond.matching import EDGE_RULES, SCORES, Ratio
 from mmcl.losses import CLIP
 from mmcl.spectral import fit
 from mmcl.training import random_encoders, similarities, take_steps
@@ -175,7 +175,7 @@ class Round:
 
 @dataclass(frozen=True)
 class Refit(Ratio):
-    """Encoders refitted to known and detected pairs, with their density ratio (see `mmcl.edges.Ratio`).
+    """Encoders refitted to known and detected pairs, with their density ratio (see `mmcl.beyond.matching.Ratio`).
 
     Attributes:
         pairs: (m, 2) int64 detected pairs, row of x_unpaired and row of x_tilde_unpaired.

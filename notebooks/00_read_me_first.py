@@ -32,9 +32,10 @@ seed: int = 0  # of every random number here
 import numpy as np
 import torch
 
-from mmcl import data, plots, spectral, training, unimodal
+from mmcl import data, spectral, training, unimodal
 from mmcl.metrics import sin_theta
-from mmcl.report import claim, ledger, show
+from mmcl.notebook import plots
+from mmcl.notebook.claims import claim, ledger, show
 from mmcl.unpaired import detect_and_refit
 
 inf = float("inf")

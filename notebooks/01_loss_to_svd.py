@@ -35,10 +35,11 @@ import torch
 from IPython.display import Markdown
 from sklearn.cross_decomposition import PLSSVD
 
-from mmcl import data, plots, spectral, training
+from mmcl import data, spectral, training
 from mmcl.losses import LOSSES, loss_and_covariance
 from mmcl.metrics import relative_error, sin_theta, top_k_accuracy
-from mmcl.report import claim, ledger, show
+from mmcl.notebook import plots
+from mmcl.notebook.claims import claim, ledger, show
 
 pairs = data.spiked(n + test_pairs, d1, d2, rank, noise_std=noise_std, seed=seed)
 x, x_tilde = pairs.x[:n], pairs.x_tilde[:n]

@@ -43,13 +43,14 @@ import scipy.stats
 import torch
 from IPython.display import Markdown
 
-from mmcl import plots, spectral, theory, unimodal
+from mmcl import spectral, theory, unimodal
+from mmcl.beyond.filtering import filtered_fit
 from mmcl.data import digits_views, spiked
-from mmcl.filtering import filtered_fit
+from mmcl.experiments.monte_carlo import bootstrap, errors, interval, probe_risk, stored
 from mmcl.losses import LOSSES
 from mmcl.metrics import sin_theta, top_k_accuracy
-from mmcl.report import claim, ledger, record, show
-from mmcl.study import bootstrap, errors, interval, probe_risk, stored
+from mmcl.notebook import plots
+from mmcl.notebook.claims import claim, ledger, record, show
 
 KINDS = ["isotropic", "diagonal", "correlated"]
 if noise not in KINDS or sorted(set(wrong_shares)) != wrong_shares or not 0 <= wrong_shares[0] < wrong_shares[-1] < 1:
@@ -542,7 +543,7 @@ Markdown(
 # ## 7 Beyond the paper: a filter, its gain and its price
 # **Claim.** Fit a teacher to one half of the pairs, keep pairs of the other half whose score
 # $\langle G_1x, G_2\tilde x\rangle$ is high, fit again. At low noise, Pareek, Oh and Du show that the error then grows
-# as $1/\sqrt\eta$ at large $\eta$ and not at all at small $\eta$, in place of $1/\eta$. `mmcl.filtering.filtered_fit`
+# as $1/\sqrt\eta$ at large $\eta$ and not at all at small $\eta$, in place of $1/\eta$. `mmcl.beyond.filtering.filtered_fit`
 # does it both ways round, so that no pair is given up, and reads the data in blocks: here $d_1=10$, $d_2=8$, $r=4$,
 # noise of 0.01, and `filter_n` pairs that are kept in float32 only. The smallest $\eta$ is $10/\sqrt n$: below about
 # $4/\sqrt n$ the teacher itself is lost, since chance correlations of the wrong pairs outweigh the signal.

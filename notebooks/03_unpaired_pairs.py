@@ -45,14 +45,15 @@ import scipy.stats
 import torch
 from IPython.display import Markdown
 
-from mmcl import graph, plots, theory
+from mmcl import graph, theory
+from mmcl.beyond.matching import EDGE_RULES, Ratio
 from mmcl.data import digits_views, published, spiked
-from mmcl.edges import EDGE_RULES, Ratio
+from mmcl.experiments.monte_carlo import bootstrap, interval
 from mmcl.losses import CLIP, loss_and_covariance
 from mmcl.metrics import relative_error, sin_theta, top_k_accuracy
-from mmcl.report import claim, ledger, record, show
+from mmcl.notebook import plots
+from mmcl.notebook.claims import claim, ledger, record, show
 from mmcl.spectral import fit, truncated_svd, whitening
-from mmcl.study import bootstrap, interval
 from mmcl.training import random_encoders
 from mmcl.unpaired import SCORES, UnpairedLoss, calibrate, detect_and_refit, detect_pairs, score_matrix, train
 

@@ -52,14 +52,19 @@ from IPython.display import Markdown
 from sklearn.decomposition import PCA
 from sklearn.kernel_approximation import Nystroem
 
-from mmcl import autoencoders, data, encoders, graph_study, heads_study, plots, spectral, theory, unpaired
-from mmcl import classes as latent
+from mmcl import data, spectral, theory, unpaired
+from mmcl.beyond import latent_classes as latent
+from mmcl.beyond.landmarks import landmark_features
+from mmcl.experiments import autoencoders
+from mmcl.experiments import section_5_1 as encoders
+from mmcl.experiments import section_5_1_linear as graph_study
+from mmcl.experiments import section_5_3 as heads_study
+from mmcl.experiments.images import Images, Unavailable
+from mmcl.experiments.monte_carlo import interval
 from mmcl.graph import class_graph, fit_graph
-from mmcl.idx import Images, Unavailable
-from mmcl.landmarks import landmark_features
 from mmcl.metrics import class_accuracy
-from mmcl.report import claim, ledger, show
-from mmcl.study import interval
+from mmcl.notebook import plots
+from mmcl.notebook.claims import claim, ledger, show
 
 if data_set not in ("auto", "mnist", "digits") or draws < 2 or n < 50 or classes < 2 or min(rows, tests) < 500:
     raise ValueError(
@@ -253,7 +258,7 @@ Markdown(
 # %% [markdown]
 # ## 3 Section 5.2 as published: two networks and InfoNCE on the graph
 # The articles go through a convolutional encoder, the digits through a dense one, both into 128 dimensions
-# (`mmcl.encoders`); the loss is InfoNCE with the graph as target,
+# (`mmcl.experiments.section_5_1`); the loss is InfoNCE with the graph as target,
 # $-\frac1{2|E|}\sum_{ij}E_{ij}\bigl(\log\operatorname{softmax}_j s_{ij}+\log\operatorname{softmax}_i s_{ij}\bigr)$.
 #
 # > The output stored in the published notebook is at chance, 0.08 to 0.12 at every $p$. It says itself why: the loss it

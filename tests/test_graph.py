@@ -5,6 +5,7 @@ import pytest
 import torch
 from sklearn.metrics import adjusted_rand_score
 
+from mmcl.experiments.section_5_1_linear import study
 from mmcl.graph import (
     class_graph,
     class_retrieval,
@@ -16,7 +17,6 @@ from mmcl.graph import (
     per_class,
     spectral_coordinates,
 )
-from mmcl.graph_study import study
 from mmcl.metrics import top_k_accuracy
 from mmcl.spectral import cross_covariance, fit, whitening
 from mmcl.theory import partition_threshold

@@ -7,11 +7,11 @@ import pytest
 import torch
 from sklearn.linear_model import Ridge
 
+from mmcl.beyond.filtering import filtered_fit
 from mmcl.data import spiked
-from mmcl.filtering import filtered_fit
+from mmcl.experiments.monte_carlo import probe_risk
 from mmcl.metrics import sin_theta
 from mmcl.spectral import cross_covariance, fit, truncated_svd
-from mmcl.study import probe_risk
 from mmcl.theory import crossing, loglog_slope, multimodal_error, rate_bound, unimodal_error
 from mmcl.unimodal import fit_masked, fit_pca
 
@@ -120,7 +120,7 @@ def test_filtered_fit_is_the_one_done_by_hand(threshold):
 def test_filtered_fit_does_not_depend_on_block_length_units_or_float32_storage(monkeypatch):
     p = spiked(400, 7, 5, 2, noise_std=0.3, wrong_share=0.5, seed=10)
     whole = filtered_fit(p.x, p.x_tilde, 2)
-    monkeypatch.setattr("mmcl.filtering.BLOCK", 100)
+    monkeypatch.setattr("mmcl.beyond.filtering.BLOCK", 100)
     blocks = filtered_fit(100 * p.x, 0.01 * p.x_tilde, 2)
     assert torch.equal(blocks.kept, whole.kept)
     assert sin_theta(blocks.g1.mT, whole.g1.mT) < 1e-10

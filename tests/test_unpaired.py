@@ -6,10 +6,10 @@ import scipy.special
 import scipy.stats
 import torch
 
-from mmcl import edges
+from mmcl.beyond import matching as edges
+from mmcl.beyond.detection import log_likelihood, problem
+from mmcl.beyond.matching import EDGE_RULES, SCORES, Scores, gaussian_ratio, log_odds
 from mmcl.data import spiked
-from mmcl.detection import log_likelihood, problem
-from mmcl.edges import EDGE_RULES, SCORES, Scores, gaussian_ratio, log_odds
 from mmcl.losses import CLIP, loss_and_covariance
 from mmcl.metrics import sin_theta
 from mmcl.spectral import cross_covariance, fit
@@ -156,7 +156,7 @@ def test_cosine_and_inner_product_are_themselves():
 
 @pytest.mark.parametrize("scale", [1.0, 500.0])
 def test_summary_in_blocks_is_the_summary_of_the_matrix(monkeypatch, scale):
-    monkeypatch.setattr("mmcl.edges.BLOCK", 240)
+    monkeypatch.setattr("mmcl.beyond.matching.BLOCK", 240)
     scores = Scores(scale * normal(31, 4), normal(23, 4, seed=1))
     s, found = scores.a @ scores.b.mT, scores.summary
     assert torch.equal(found.row_at, s.argmax(1))
@@ -182,7 +182,7 @@ def by_hand(rule, s):
 @pytest.mark.parametrize("rule", EDGE_RULES)
 @pytest.mark.parametrize("shape", [(12, 12), (9, 14), (14, 9)])
 def test_edge_rules_in_blocks_are_those_done_by_hand(monkeypatch, rule, shape):
-    monkeypatch.setattr("mmcl.edges.BLOCK", 160)
+    monkeypatch.setattr("mmcl.beyond.matching.BLOCK", 160)
     scores = Scores(normal(shape[0], 4), normal(shape[1], 4, seed=1))
     found = [tuple(e) for e in EDGE_RULES[rule](scores).tolist()]
     assert len(set(found)) == len(found)
@@ -200,7 +200,7 @@ def test_an_assignment_too_large_to_keep_is_the_mutual_neighbours_and_too_many_e
 
 @pytest.mark.parametrize("own", [True, False])
 def test_log_odds_are_the_sum_over_excluded_pairs_done_by_hand(monkeypatch, own):
-    monkeypatch.setattr("mmcl.edges.BLOCK", 120)
+    monkeypatch.setattr("mmcl.beyond.matching.BLOCK", 120)
     a, b, rivals = normal(7, 3), normal(9, 3, seed=1), normal(11, 3, seed=2)
     rivals = torch.cat([a, rivals]) if own else rivals
     e, all_rows = np.exp((a @ b.mT).numpy()), np.exp((rivals @ b.mT).numpy())

@@ -10,7 +10,8 @@ import pooch
 import pytest
 import torch
 
-from mmcl import data, idx
+from mmcl import data
+from mmcl.experiments import images as idx
 
 CONTENT = {
     "train-images-idx3-ubyte": np.arange(5 * 28 * 28).reshape(5, 28, 28),

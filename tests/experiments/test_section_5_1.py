@@ -6,10 +6,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mmcl import encoders
-from mmcl.encoders import convolutional, dense, experiment, graph_info_nce, published_sgd, study, train
+from mmcl.experiments import section_5_1 as encoders
+from mmcl.experiments.images import Images
+from mmcl.experiments.section_5_1 import convolutional, dense, experiment, graph_info_nce, published_sgd, study, train
 from mmcl.graph import class_graph
-from mmcl.idx import Images
 from mmcl.losses import LOSSES
 
 
@@ -116,7 +116,7 @@ def test_the_stored_file_is_json_that_names_its_command_and_holds_every_run(monk
     monkeypatch.setattr(encoders, "study", lambda *rest, seeds, **s: [{"seed": seeds[0]}] * 2)
     encoders.main(str(tmp_path / "new" / "x.json"), draws=2)
     stored = json.loads((tmp_path / "new" / "x.json").read_text())
-    assert stored["command"] == f"python -m mmcl.encoders {tmp_path / 'new' / 'x.json'}"
+    assert stored["command"] == f"python -m mmcl.experiments.section_5_1 {tmp_path / 'new' / 'x.json'}"
     assert stored["published"] == [{"images": 10}, {"images": 50}]
     assert [r["seed"] for r in stored["runs"]] == [0, 0, 1, 1]
     assert len(stored["date"]) == 10

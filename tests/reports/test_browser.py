@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from mmcl.__main__ import main
+from mmcl.reports.__main__ import main
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no Chromium on the PATH (Debian: apt install chromium)")
@@ -38,7 +38,7 @@ seed: int = 0  # of every random number
 
 # %%
 from matplotlib.figure import Figure
-from mmcl.report import claim, ledger, show
+from mmcl.notebook.claims import claim, ledger, show
 
 # %% [markdown]
 # ## 1.1 A section

@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 import matplotlib.pyplot as plt
 
-from mmcl import plots
-from mmcl.parameters import spelled
-from mmcl.report import Claim
+from mmcl.notebook import plots
+from mmcl.notebook.claims import Claim
+from mmcl.reports.parameters import spelled
 
 STYLES = [{"color": style["color"], "linestyle": style["linestyle"]} for style in plots.STYLE["axes.prop_cycle"]]
 GREY = {"color": "#777777", "linestyle": "-"}

@@ -1,6 +1,6 @@
 """The encoders of Section 5.2, one convolutional and one dense, trained on a graph of pairs by InfoNCE.
 
-``python -m mmcl.encoders notebooks/stored/section_5_2.json`` makes the stored results that notebook 04 draws: about
+``python -m mmcl.experiments.section_5_1 notebooks/stored/section_5_2.json`` makes the stored results that notebook 04 draws: about
 a quarter of an hour on one core, data from the folder in MMCL_DATA or downloaded.
 """
 
@@ -134,7 +134,7 @@ def experiment(first, second, flip, clusters=None, images=50, seed=0, known=None
     """One run of Section 5.2: a graph on images of both data sets, noise, a partition or none, training, accuracy.
 
     Args:
-        first, second: `mmcl.idx.Images` for the convolutional and the dense encoder.
+        first, second: `mmcl.experiments.images.Images` for the convolutional and the dense encoder.
         flip: share p of flipped edges.
         clusters: k of the partition, None for no partition.
         images: training images per class.
@@ -185,7 +185,11 @@ def study(first, second, flips, clusters=10, seeds=(0, 1), progress=False, **tra
 def main(path, draws=2):
     """Make the stored results: two runs at p = 0 with the published optimiser, and the study over p with AdamW."""
     first, second = load_fashion_mnist(), load_mnist()
-    stored = {"command": f"python -m mmcl.encoders {path}", "date": str(datetime.date.today()), "setting": SETTING}
+    stored = {
+        "command": f"python -m mmcl.experiments.section_5_1 {path}",
+        "date": str(datetime.date.today()),
+        "setting": SETTING,
+    }
     stored |= {"published": [], "runs": []}
     for images, epochs in ((10, 200), (50, 60)):
         sgd = dict(optimizer=published_sgd, batch_size=500, epochs=epochs, every=10)

@@ -20,8 +20,8 @@ from PIL import Image
 from traitlets import default
 
 from mmcl import __version__
-from mmcl.parameters import UsageError
-from mmcl.report import claims_of
+from mmcl.notebook.claims import claims_of
+from mmcl.reports.parameters import UsageError
 
 # The matrices of the notebooks are small: threads that wait for each other on a busy machine cost more than they give,
 # and the last digits of a sum depend on their number.
@@ -93,7 +93,7 @@ def execute(text: str, source: Path, values: dict[str, object], quiet=False):
     Args:
         text: the notebook as py:percent.
         source: notebooks/NN_name.py; the kernel starts in its folder, in a temporary one if that is not there.
-        values: parameter values, see ``mmcl.parameters.choose_parameters``.
+        values: parameter values, see ``mmcl.reports.parameters.choose_parameters``.
         quiet: show no progress.
 
     Returns:
@@ -129,7 +129,7 @@ def run(source: Path, target: Path, values: dict[str, object]) -> str:
     Args:
         source: notebooks/NN_name.py; the kernel starts in its folder.
         target: x.run.ipynb; x.failed.ipynb is the evidence of a failure.
-        values: parameter values, see ``mmcl.parameters.choose_parameters``.
+        values: parameter values, see ``mmcl.reports.parameters.choose_parameters``.
 
     Returns:
         What went wrong, "" if nothing.

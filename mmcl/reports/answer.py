@@ -10,10 +10,10 @@ from pathlib import Path
 
 import nbformat
 
-from mmcl import render
-from mmcl.parameters import UsageError, changed, command_for, parameters_of, slug
-from mmcl.report import CLAIM_MIME, claims_of, numbers_of
-from mmcl.run import execute
+from mmcl.notebook.claims import CLAIM_MIME, claims_of, numbers_of
+from mmcl.reports import page as render
+from mmcl.reports.parameters import UsageError, changed, command_for, parameters_of, slug
+from mmcl.reports.run import execute
 
 NUMBERS = ("id", "statement", "measured", "expected", "below", "above", "holds")
 
@@ -99,7 +99,7 @@ def report(source: Path, values: dict[str, object], parent: Path) -> tuple[Path,
 
     Args:
         source: notebooks/NN_name.py.
-        values: see ``mmcl.parameters.choose_parameters``.
+        values: see ``mmcl.reports.parameters.choose_parameters``.
         parent: the report lies in ``parent``/NN_name-slug, where the slug spells what differs from the defaults.
 
     Returns:

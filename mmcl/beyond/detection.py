@@ -7,7 +7,7 @@ import torch
 from scipy.stats import false_discovery_control
 
 from mmcl._checks import all_finite, as_rows, at_least, paired, rank_at_most
-from mmcl.edges import EDGE_RULES, SCORES, Scores, density_ratio, gaussian_ratio, log_odds
+from mmcl.beyond.matching import EDGE_RULES, SCORES, Scores, density_ratio, gaussian_ratio, log_odds
 from mmcl.spectral import fit
 
 FACTORS = 1 - torch.logspace(-3, 0, 49, dtype=torch.float64)[:-1]  # tried for the shrinking of correlations
@@ -115,7 +115,7 @@ def calibrate(fit, x, x_tilde, folds=5):
         folds: of the cross-fit that finds by how much correlations on new pairs fall short of those on the fitted.
 
     Returns:
-        `mmcl.edges.Ratio`, for `score_matrix` and `detect_pairs`.
+        `mmcl.beyond.matching.Ratio`, for `score_matrix` and `detect_pairs`.
 
     Raises:
         ValueError: for bad data, or too few pairs for the folds and the rank.

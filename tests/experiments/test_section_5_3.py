@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from mmcl import heads, heads_study
+from mmcl.experiments import heads
+from mmcl.experiments import section_5_3 as heads_study
 from mmcl.losses import LOSSES
 
 WIDTH = 6

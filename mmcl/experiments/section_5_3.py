@@ -1,6 +1,6 @@
 """Section 5.3 as published, over several draws of the pairs, and its stored results.
 
-``python -m mmcl.heads_study notebooks/stored/section_5_3.json`` makes the stored results that notebook 04 draws: a
+``python -m mmcl.experiments.section_5_3 notebooks/stored/section_5_3.json`` makes the stored results that notebook 04 draws: a
 quarter of an hour on one idle core, data from the folder in MMCL_DATA or downloaded.
 """
 
@@ -13,9 +13,9 @@ from pathlib import Path
 
 import torch
 
-from mmcl.autoencoders import codes as codes_of
 from mmcl.data import load_fashion_mnist, load_mnist, matched_rows
-from mmcl.heads import HOW, accuracy, random_heads, train
+from mmcl.experiments.autoencoders import codes as codes_of
+from mmcl.experiments.heads import HOW, accuracy, random_heads, train
 
 LOOP = 5  # epochs between looks at the validation pairs
 ACCEPT = 1.1  # factor by which a model must beat the best so far there to become the one that detects edges
@@ -104,7 +104,7 @@ def _main(target):
         codes, codes_test = codes_of(images.images, images.images_test, progress=True)
         sides.append(Coded(codes, images.labels, codes_test, images.labels_test))
     found = study(*sides, progress=True)
-    result = {"command": f"python -m mmcl.heads_study {target}", "date": str(datetime.date.today())}
+    result = {"command": f"python -m mmcl.experiments.section_5_3 {target}", "date": str(datetime.date.today())}
     result |= {k: v.mul(1e4).round().div(1e4).tolist() if torch.is_tensor(v) else v for k, v in found.items()}
     result["seconds"] = [round(s) for s in result["seconds"]]
     Path(target).write_text(json.dumps(result) + "\n", "utf-8")
@@ -112,5 +112,5 @@ def _main(target):
 
 if __name__ == "__main__":
     if len(sys.argv) != 2:
-        sys.exit("usage: python -m mmcl.heads_study notebooks/stored/section_5_3.json")
+        sys.exit("usage: python -m mmcl.experiments.section_5_3 notebooks/stored/section_5_3.json")
     _main(sys.argv[1])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from mmcl.parameters import UsageError
+from mmcl.reports.parameters import UsageError
 
 HEADER = ["statement", "notebook", "function", "test", "measured"]
 STATUSES = ("shown", "shown in part", "differs", "open")

@@ -17,8 +17,10 @@ import jupytext
 from joblib.externals.loky.process_executor import _ExceptionWithTraceback
 from tqdm import tqdm
 
-from mmcl import ask, compare, render
-from mmcl.parameters import (
+from mmcl.reports import answer as ask
+from mmcl.reports import compare
+from mmcl.reports import page as render
+from mmcl.reports.parameters import (
     Parameter,
     UsageError,
     changed,
@@ -29,7 +31,7 @@ from mmcl.parameters import (
     read_mapping,
     slug,
 )  # fmt: skip
-from mmcl.run import asked_as, execute, progress, versions
+from mmcl.reports.run import asked_as, execute, progress, versions
 
 
 class SweepError(ChildProcessError):
@@ -71,7 +73,7 @@ def _values(given: object, parameter: Parameter) -> list:
 
 def code_hash() -> str:
     """A hash of what computes a point's numbers besides its notebook: the module's files and the libraries."""
-    files = sorted(Path(__file__).parent.glob("*.py"))
+    files = sorted(Path(__file__).parents[1].rglob("*.py"))
     texts = [path.read_text("utf-8") for path in files]
     return hashlib.sha256("\0".join([*texts, json.dumps(versions())]).encode()).hexdigest()
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from mmcl.classes import _leave_one_out, detect_classes
+from mmcl.beyond.landmarks import landmark_features
+from mmcl.beyond.latent_classes import _leave_one_out, detect_classes
 from mmcl.data import matched_rows
-from mmcl.landmarks import landmark_features
 from mmcl.metrics import class_accuracy
 
 

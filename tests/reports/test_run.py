@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mmcl import render
-from mmcl.__main__ import main
-from mmcl.markdown import mathml
-from mmcl.parameters import (
+from mmcl.notebook.claims import claims_of
+from mmcl.reports import page as render
+from mmcl.reports.__main__ import main
+from mmcl.reports.formulas import mathml
+from mmcl.reports.parameters import (
     Parameter,
     UsageError,
     changed,
@@ -27,9 +28,8 @@ from mmcl.parameters import (
     parameters_of,
     slug,
 )  # fmt: skip
-from mmcl.readme import measured_column, statements
-from mmcl.report import claims_of
-from mmcl.run import take_outputs
+from mmcl.reports.run import take_outputs
+from mmcl.reports.statements import measured_column, statements
 
 HEAD = r"""# %% [markdown]
 # # 1 A toy of $n$ numbers
@@ -47,7 +47,7 @@ fast: bool = False  # whether
 
 # %%
 from matplotlib.figure import Figure
-from mmcl.report import claim, ledger, show
+from mmcl.notebook.claims import claim, ledger, show
 
 # %% [markdown]
 # ## 1.1 A section
@@ -107,7 +107,7 @@ def test_a_failed_claim_leaves_evidence_under_the_other_name_and_no_target(broke
 
 
 def test_an_exception_or_a_claim_that_no_ledger_sums_up_fails_the_run(tmp_path):
-    source = write(tmp_path, "# %%\nfrom mmcl.report import claim\nclaim('1.1', 'nan', float('nan'), 0, 1);")
+    source = write(tmp_path, "# %%\nfrom mmcl.notebook.claims import claim\nclaim('1.1', 'nan', float('nan'), 0, 1);")
     assert main(["run", str(source), str(tmp_path / "a.run.ipynb")]) == 1
     source = write(tmp_path, "# %%\n1 / 0\n")
     assert main(["run", str(source), str(tmp_path / "b.run.ipynb")]) == 1
@@ -369,7 +369,7 @@ def test_a_report_made_again_replaces_the_one_before(asked):
 
 def test_make_passes_its_pairs_in_one_argument(good, tmp_path, monkeypatch):
     seen = []
-    monkeypatch.setattr("mmcl.ask.report", lambda *given: seen.append(given) or (tmp_path, {"problem": ""}))
+    monkeypatch.setattr("mmcl.reports.answer.report", lambda *given: seen.append(given) or (tmp_path, {"problem": ""}))
     pairs = "n=1e3 label=two words sizes=[1, 2] fast=true"
     assert main(["report", str(good[0]), "--pairs", pairs]) == 0
     assert seen[0][1] == {"n": 1000, "label": "two words", "sizes": [1, 2], "fast": True}
@@ -415,7 +415,7 @@ def test_a_wrong_question_ends_in_one_sentence_before_a_kernel_starts(
     (tmp_path / "broken.yaml").write_text("n: [1, 2\nx: 3\n")
     (tmp_path / "list.yaml").write_text("- n\n")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("mmcl.ask.execute", lambda *_: pytest.fail("a kernel was started"))
+    monkeypatch.setattr("mmcl.reports.answer.execute", lambda *_: pytest.fail("a kernel was started"))
     try:
         status = main(["report", *arguments])
     except SystemExit as stop:

@@ -12,7 +12,7 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from mmcl._checks import at_least, positive
-from mmcl.idx import cache_folder
+from mmcl.experiments.images import cache_folder
 
 CODE = 16  # dimension of a code
 SEEDING = threading.Lock()  # the generator that layers are initialised from belongs to all threads
@@ -94,8 +94,8 @@ def encode(model, images):
 def codes(images, images_test, seed=0, progress=False, **settings):
     """Codes of training and test images from an autoencoder trained on the former, or from the cache.
 
-    The cache, in `mmcl.idx.cache_folder`, is keyed by this file, the images, the seed and the settings. An entry
-    appears when it is complete and not before.
+    The cache, in `mmcl.experiments.images.cache_folder`, is keyed by this file, the images, the seed and the
+    settings. An entry appears when it is complete and not before.
 
     Args:
         images, images_test: (n, 28, 28), (m, 28, 28) uint8.

@@ -10,8 +10,8 @@ import torch
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
-from mmcl import report
-from mmcl.report import (
+from mmcl.notebook import claims as report
+from mmcl.notebook.claims import (
     CLAIM_MIME,
     NUMBER_MIME,
     Claim,

@@ -12,12 +12,12 @@ from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 from nbconvert.filters import Highlight2HTML, strip_ansi
 
-from mmcl.markdown import Renderer, RenderError, markdown
-from mmcl.parameters import changed, command_for, parameters_of, spelled
-from mmcl.readme import Statement
-from mmcl.report import CLAIM_MIME, COLUMNS, LEDGER_MIME, NUMBER_MIME, Claim, claims_of
+from mmcl.notebook.claims import CLAIM_MIME, COLUMNS, LEDGER_MIME, NUMBER_MIME, Claim, claims_of
+from mmcl.reports.formulas import Renderer, RenderError, markdown
+from mmcl.reports.parameters import changed, command_for, parameters_of, spelled
+from mmcl.reports.statements import Statement
 
-_templates = Environment(loader=PackageLoader("mmcl"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+_templates = Environment(loader=PackageLoader("mmcl.reports"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
 _templates.globals["columns"] = COLUMNS
 _templates.filters["inline"] = lambda text: markdown(text, inline=True)
 
@@ -128,7 +128,7 @@ def report(notebook, name: str, alone: bool = False) -> str:
     """An executed notebook as one HTML page.
 
     Args:
-        notebook: as ``mmcl.run`` leaves it, or its evidence of a failure (marked so at the top).
+        notebook: as ``mmcl.reports.run`` leaves it, or its evidence of a failure (marked so at the top).
         name: used as title if the notebook has no heading of level 1.
         alone: the page is sent without the other reports, so it does not link to them.
 
@@ -205,8 +205,8 @@ def sweep_page(notebook, swept: dict, fixed: dict, numbers: list, answers: list,
     Args:
         notebook: the notebook, without outputs.
         swept: name -> values; fixed: name -> value of the other parameters that the grid or profile gives.
-        numbers: see ``mmcl.compare.numbers``.
-        answers: (answer, link to its page) of each point, see ``mmcl.ask.answer``.
+        numbers: see ``mmcl.reports.compare.numbers``.
+        answers: (answer, link to its page) of each point, see ``mmcl.reports.answer.answer``.
         command: what makes the page again.
     """
     points = []

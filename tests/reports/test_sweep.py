@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from mmcl import ask, compare, sweep
-from mmcl.__main__ import main
-from mmcl.parameters import UsageError
-from mmcl.sweep import grid_of
+from mmcl.reports import answer as ask
+from mmcl.reports import compare, sweep
+from mmcl.reports.__main__ import main
+from mmcl.reports.parameters import UsageError
+from mmcl.reports.sweep import grid_of
 
 NOTEBOOK = r"""# %% [markdown]
 # # 1 A sum of $n$ numbers
@@ -28,7 +29,7 @@ seed: int = 0  # of every random number
 import os
 import time
 import numpy as np
-from mmcl.report import claim, ledger, record
+from mmcl.notebook.claims import claim, ledger, record
 
 time.sleep(pause)
 if n == 13:

@@ -1,0 +1,1 @@
+"""What a chapter imports to argue: claims, figures, statistics."""

@@ -1,0 +1,207 @@
+"""Ask a notebook (parameters, report, sweep), and the commands that the Makefile uses."""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import itertools
+import re
+import sys
+from pathlib import Path
+
+import jupytext
+import nbformat
+from nbclient.exceptions import DeadKernelError
+
+from mmcl.notebook.claims import claims_of, table
+from mmcl.reports import answer as ask
+from mmcl.reports import page as render
+from mmcl.reports import run
+from mmcl.reports import statements as readme
+from mmcl.reports.parameters import UsageError, choose_parameters, find_notebook, parameters_of, spelled
+
+_NB = "02, 02_robustness, or the path of a .py file"
+
+
+def _parameters(args) -> int:
+    source = find_notebook(args.notebook)
+    allowed = parameters_of(jupytext.read(source))
+    rows = [(p.name, " | ".join(p.types), spelled(p.default), p.meaning) for p in allowed.values()]
+    widths = [max(len(row[i]) for row in rows) for i in range(3)]
+    for row in rows:
+        print("  ".join([*(text.ljust(w) for text, w in zip(row, widths, strict=False)), row[3]]))
+    return 0
+
+
+def _report(args) -> int:
+    source = find_notebook(args.notebook)
+    pairs = [*args.p, *re.split(r"\s+(?=[A-Za-z_]\w*=)", args.pairs.strip())] if args.pairs.strip() else args.p
+    values = choose_parameters(source, args.profile, pairs, args.f)
+    page, found = ask.report(source, values, args.o)
+    if found["problem"]:
+        print(f"{source.stem} FAILED: {found['problem']}", file=sys.stderr)
+    print(page)
+    return int(bool(found["problem"]))
+
+
+def _sweep(args) -> int:
+    from mmcl import sweep  # joblib and the figures take a moment to import
+
+    if args.grid == Path("") or args.j < 1:
+        what = (
+            "a grid needs a file of lines 'name: [value, value]'"
+            if args.j > 0
+            else f"-j {args.j} is no number of processes"
+        )
+        raise UsageError(f"{what}, as in: sweep 02 grid.yaml -j 2")
+    page, answers = sweep.sweep(find_notebook(args.notebook), args.grid, args.o, args.profile, args.j, args.scheduler)
+    stopped = sum(a["stopped"] for a in answers)
+    failing = sum(bool(a["problem"]) for a in answers) - stopped
+    for number, what in ((stopped, "stopped by an error"), (failing, "with claims that do not hold")):
+        if number:
+            print(f"{number} of {len(answers)} points {what}", file=sys.stderr)
+    print(page)
+    return int(stopped + failing > 0)
+
+
+def _run(args) -> int:
+    problem = run.run(args.source, args.target, choose_parameters(args.source, args.profile, args.p))
+    if problem:
+        print(f"{args.source} FAILED, evidence in {run.failed_path(args.target)}: {problem}", file=sys.stderr)
+    return int(bool(problem))
+
+
+def _render(args) -> int:
+    args.target.parent.mkdir(parents=True, exist_ok=True)
+    args.target.write_text(render.report(nbformat.read(args.executed, 4), args.target.stem), "utf-8")
+    return 0
+
+
+def _index(args) -> int:
+    notebooks = {}
+    for name in args.names:
+        found = [p for kind in ("run", "failed") if (p := args.build / f"{name}.{kind}.ipynb").exists()]
+        notebooks[name] = nbformat.read(found[0], 4) if found else None
+    argued = readme.statements(args.readme.read_text("utf-8")) if args.readme else []
+    args.target.parent.mkdir(parents=True, exist_ok=True)
+    args.target.write_text(render.index(notebooks, args.build.name, argued), "utf-8")
+    problems = {n: nb.metadata.mmcl.problem if nb else "was not run" for n, nb in notebooks.items()}
+    claims = [c for nb in notebooks.values() if nb for c in claims_of(nb)]
+    print("\n" + table(claims))
+    print(f"\n{sum(c.holds for c in claims)} of {len(claims)} claims hold. Reports: {args.target}")
+    for name, problem in problems.items():
+        if problem:
+            print(f"FAILED {name}: {problem}")
+    return int(any(problems.values()))
+
+
+def _outputs(args) -> int:
+    run.take_outputs(args.committed, args.executed)
+    return 0
+
+
+def _readme(args) -> int:
+    first = render.figures(nbformat.read(args.notebooks[0], 4))[0]
+    args.notebooks[0].with_name("argument.png").write_bytes(base64.b64decode(first.data["image/png"]))
+    claims = {c.id: c for path in args.notebooks for c in claims_of(nbformat.read(path, 4))}
+    text = args.readme.read_text("utf-8")
+    if (new := readme.measured_column(text, claims)) != text:
+        args.readme.write_text(new, "utf-8")
+    return 0
+
+
+def _joined(argv: list[str]) -> list[str]:
+    """The arguments with ``-p NAME VALUE`` written as ``-p NAME=VALUE``, so that VALUE may begin with a minus."""
+    joined, rest = [], iter(argv)
+    for word in rest:
+        joined.append(word)
+        if word == "-p":
+            name = next(rest, "")
+            joined.append(name if "=" in name else "=".join([name, *itertools.islice(rest, 1)]))
+    return joined
+
+
+def _questions(command) -> None:
+    """The commands for readers: parameters, report, sweep."""
+    sub = command(_parameters, "list a notebook's parameters: name, type, default, meaning")
+    sub.add_argument("notebook", metavar="NB", help=_NB)
+    sub = command(_report, "run a notebook with other parameters and write one HTML page to send on")
+    sub.add_argument("notebook", metavar="NB", help=_NB)
+    sub.add_argument("-p", action="append", default=[], metavar="NAME=VALUE", help="a value; -p NAME VALUE works too")
+    sub.add_argument("-f", type=Path, metavar="FILE", help="YAML file of lines 'name: value'")
+    sub.add_argument("--pairs", default="", help="several NAME=VALUE in one argument")
+    _common(sub)
+    sub = command(_sweep, "run a notebook at each point of a grid and compare the numbers on one page")
+    sub.add_argument("notebook", metavar="NB", help=_NB)
+    sub.add_argument("grid", type=Path, metavar="GRID", help="YAML file of lines 'name: [value, value]'")
+    sub.add_argument("-j", type=int, default=1, metavar="N", help="processes, one thread each (default 1)")
+    sub.add_argument("--scheduler", metavar="tcp://HOST:PORT", help="run on the workers of this dask cluster instead")
+    _common(sub)
+
+
+def _common(sub) -> None:
+    sub.add_argument("--profile", default="default", help="profile of notebooks/profiles.yaml to begin with")
+    sub.add_argument("-o", type=Path, default=Path("reports"), metavar="FOLDER", help="default: reports")
+
+
+def _steps(command) -> None:
+    """The commands that the Makefile uses."""
+    sub = command(_run, "execute notebooks/NN_name.py into x.run.ipynb, or x.failed.ipynb if it fails")
+    sub.add_argument("source", type=Path)
+    sub.add_argument("target", type=Path)
+    sub.add_argument("--profile", default="default", help="profile of notebooks/profiles.yaml")
+    sub.add_argument("-p", action="append", default=[], metavar="NAME=VALUE", help="parameter value")
+    sub = command(_render, "make one offline HTML file of an executed notebook")
+    sub.add_argument("executed", type=Path)
+    sub.add_argument("target", type=Path)
+    sub = command(_index, "make the page of all reports and print the claims ledger")
+    sub.add_argument("--readme", type=Path, help="README.md, whose table of statements the page shows")
+    sub.add_argument("target", type=Path)
+    sub.add_argument("build", type=Path, help="folder of the executed notebooks")
+    sub.add_argument("names", nargs="+")
+    sub = command(_outputs, "copy the outputs of an executed notebook into the committed one")
+    sub.add_argument("committed", type=Path)
+    sub.add_argument("executed", type=Path)
+    sub = command(_readme, "refresh README.md's figure and measured column from the committed notebooks")
+    sub.add_argument("readme", type=Path)
+    sub.add_argument("notebooks", type=Path, nargs="+")
+
+
+class _Parser(argparse.ArgumentParser):
+    """Tells a mistake in one sentence."""
+
+    def error(self, message: str):
+        self.exit(2, f"mmcl: {message}; {self.prog} --help says more\n")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; 0 is success, 1 a claim or a cell that failed, 2 a mistake in the call."""
+    parser = _Parser(prog="python -m mmcl", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", title="commands")
+
+    def command(function, help: str):
+        sub = commands.add_parser(function.__name__.removeprefix("_"), help=help, description=help)
+        sub.set_defaults(function=function)
+        return sub
+
+    _questions(command)
+    _steps(command)
+    args = parser.parse_args(_joined(sys.argv[1:] if argv is None else argv))
+    sys.stdout.reconfigure(errors="replace")
+    try:
+        return args.function(args)
+    except UsageError as error:
+        print(f"mmcl: {error}", file=sys.stderr)
+        return 2
+    except (render.RenderError, ChildProcessError) as error:
+        print(f"mmcl: {error}", file=sys.stderr)
+        return 1
+    except DeadKernelError:
+        print("mmcl: the notebook's process died, perhaps for memory; try smaller sizes", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())
