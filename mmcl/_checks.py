@@ -66,3 +66,8 @@ def at_least(minimum, **values):
     for name, value in values.items():
         if isinstance(value, bool) or int(value) != value or value < minimum:
             raise ValueError(f"{name} = {value}; it must be an integer of at least {minimum}")
+
+
+def as_generator(seed):
+    """``seed`` itself if it is a `torch.Generator`, else a new one on the CPU seeded with it."""
+    return seed if isinstance(seed, torch.Generator) else torch.Generator().manual_seed(seed)

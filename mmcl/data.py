@@ -1,14 +1,10 @@
-"""Data: the spiked model, two views of the digits of scikit-learn, MNIST and Fashion-MNIST, the published numbers."""
+"""Data: the spiked model of eq. (3.2)."""
 
-import json
 from dataclasses import dataclass
-from importlib.resources import files
 
-import sklearn.datasets
 import torch
 
-from mmcl._checks import at_least, rank_at_most, share
-from mmcl.experiments.images import load_fashion_mnist, load_mnist  # noqa: F401, part of this module's interface
+from mmcl._checks import as_generator, at_least, rank_at_most, share
 
 
 @dataclass(frozen=True)
@@ -128,96 +124,3 @@ def _given(covariance, d):
 def _root(covariance):
     values, vectors = torch.linalg.eigh(covariance)
     return (vectors * values.clamp(min=0).sqrt().unsqueeze(-2)) @ vectors.mT
-
-
-def as_generator(seed):
-    """``seed`` itself if it is a `torch.Generator`, else a new one on the CPU seeded with it."""
-    return seed if isinstance(seed, torch.Generator) else torch.Generator().manual_seed(seed)
-
-
-@dataclass(frozen=True)
-class Views:
-    """Two views of the same images: rows of x and x_tilde are pairs, `labels` the class of the image.
-
-    Attributes:
-        x, x_tilde: (n, d1), (n, d2) training pairs; x_test, x_tilde_test: the held-out pairs.
-        labels, labels_test: (n,) int64 classes.
-    """
-
-    x: torch.Tensor
-    x_tilde: torch.Tensor
-    labels: torch.Tensor
-    x_test: torch.Tensor
-    x_tilde_test: torch.Tensor
-    labels_test: torch.Tensor
-
-
-def digits_views(n_train=900, seed=0):
-    """1,797 real handwritten digits (8 x 8), each split into two views of 32 pixels by a checkerboard.
-
-    Args:
-        n_train: training images, 2 to 1,795; the rest, 897 by default, is held out.
-        seed: int or `torch.Generator` of the random split.
-
-    Returns:
-        Views with float64 grey levels from 0 to 16, not centred.
-
-    Raises:
-        ValueError: if n_train leaves fewer than two images on either side.
-
-    Reference: E. Alpaydin, C. Kaynak, UCI Optical Recognition of Handwritten Digits, bundled with scikit-learn.
-    """
-    bunch = sklearn.datasets.load_digits()
-    images = torch.tensor(bunch.images, dtype=torch.float64)
-    labels = torch.tensor(bunch.target, dtype=torch.int64)
-    if not 2 <= n_train <= len(images) - 2:
-        raise ValueError(f"n_train = {n_train}; there are {len(images)} images, so use 2 to {len(images) - 2}")
-    row, column = torch.meshgrid(torch.arange(8), torch.arange(8), indexing="ij")
-    white = (row + column) % 2 == 0
-    order = torch.randperm(len(images), generator=as_generator(seed))
-    views = images[:, white], images[:, ~white], labels
-    return Views(*(a[order[:n_train]] for a in views), *(a[order[n_train:]] for a in views))
-
-
-def matched_rows(labels, labels_tilde, seed=0):
-    """Rows of two data sets put together by class: entry i of both has the same class, and no row occurs twice.
-
-    Args:
-        labels, labels_tilde: (n,), (m,) integer classes of the rows of each modality.
-        seed: int or `torch.Generator` of the choice and the order.
-
-    Returns:
-        rows, rows_tilde: (k,) indices in random order, k = sum over classes of the smaller count.
-
-    Reference: arXiv 2302.06232, Section 5.3, where digit c belongs to article c.
-    """
-    generator, found = as_generator(seed), ([], [])
-    for c in torch.as_tensor(labels).unique():
-        both = [(torch.as_tensor(a) == c).nonzero().squeeze(1) for a in (labels, labels_tilde)]
-        for kept, rows in zip(found, both, strict=True):
-            kept.append(rows[torch.randperm(len(rows), generator=generator)][: min(map(len, both))])
-    rows, rows_tilde = map(torch.cat, found)
-    order = torch.randperm(len(rows), generator=generator)
-    return rows[order], rows_tilde[order]
-
-
-def published(section):
-    """Numbers the authors published: the figures in the output cells of the notebooks that came with the paper.
-
-    Args:
-        section: "5.1" (synthetic, unpaired data) or "5.3" (MNIST and Fashion-MNIST).
-
-    Returns:
-        dict with `setting` (what was run), `metric` (in words), `provenance`, and the curves `paired_only` and
-        `with_unpaired`, lists of floats: over `N` in 5.1; over epochs in 5.3, which has `oracle_pairs` as well.
-
-    Raises:
-        ValueError: for a section without published numbers. That of 5.2 is at chance, so it is not kept.
-
-    Reference: published.json beside this file, which names the repository, its licence and the commit.
-    """
-    numbers = json.loads(files("mmcl.experiments").joinpath("published.json").read_text("utf-8"))
-    key = f"section_{str(section).replace('.', '_')}"
-    if key not in numbers:
-        raise ValueError(f"section = {section!r}; published numbers are kept of sections 5.1 and 5.3")
-    return {**numbers[key], "provenance": numbers["provenance"]}

@@ -8,9 +8,7 @@ import sklearn.cluster
 import sklearn.exceptions
 import torch
 
-from mmcl._checks import all_finite, as_rows, at_least, positive, share
-from mmcl.data import as_generator
-from mmcl.metrics import top_k_accuracy
+from mmcl._checks import all_finite, as_generator, as_rows, at_least, positive, share
 from mmcl.spectral import closed_form
 
 
@@ -38,7 +36,7 @@ def class_graph(labels, labels_tilde, flip=0.0, seed=0):
     return same.to(torch.float64)
 
 
-def graph_weights(edges):
+def graph_weights(graph):
     """Weights W of the linear loss of a graph, W = n (E/|E| - (row sums)(column sums)^T/|E|^2).
 
     The linear loss of a graph pulls every edge and pushes as if both ends of an edge were drawn apart, each from the
@@ -46,7 +44,7 @@ def graph_weights(edges):
     ordinary linear loss up to n/(n - 1).
 
     Args:
-        edges: (..., n, m) E, entries >= 0 (a weighted graph is allowed), at least one above 0.
+        graph: (..., n, m) E, entries >= 0 (a weighted graph is allowed), at least one above 0.
 
     Returns:
         (..., n, m), scaled for `mmcl.spectral.cross_covariance`, which divides by n and takes n = m.
@@ -56,19 +54,19 @@ def graph_weights(edges):
 
     Reference: arXiv 2302.06232, Section 5.2; notebook 03.
     """
-    shares = _edge_shares(edges)
+    shares = _edge_shares(graph)
     return shares.shape[-2] * (shares - shares.sum(-1, keepdim=True) * shares.sum(-2, keepdim=True))
 
 
-def graph_covariance(x, x_tilde, edges):
+def graph_covariance(x, x_tilde, graph):
     """Contrastive cross-covariance of a graph: Cov(x_I, x_tilde_J) when an edge (I, J) is drawn at random.
 
-    It is 1/n x^T W x_tilde with W = graph_weights(edges), computed without W; n1 and n2 may differ.
+    It is 1/n x^T W x_tilde with W = graph_weights(graph), computed without W; n1 and n2 may differ.
 
     Args:
         x: (..., n1, d1) first modality.
         x_tilde: (..., n2, d2) second modality.
-        edges: (..., n1, n2) E, entries >= 0.
+        graph: (..., n1, n2) E, entries >= 0.
 
     Returns:
         (..., d1, d2); batch dimensions of the three broadcast, so that many graphs can share the data.
@@ -77,33 +75,35 @@ def graph_covariance(x, x_tilde, edges):
         ValueError: if the shapes do not fit, the graph has no edge, or a value is not finite.
     """
     x, x_tilde = all_finite("x", as_rows("x", x)), all_finite("x_tilde", as_rows("x_tilde", x_tilde))
-    shares = _edge_shares(edges).to(x.dtype)
+    shares = _edge_shares(graph).to(x.dtype)
     if shares.shape[-2:] != (x.shape[-2], x_tilde.shape[-2]):
         raise ValueError(
-            f"edges are {tuple(shares.shape[-2:])}, but x has {x.shape[-2]} rows and x_tilde {x_tilde.shape[-2]}; "
-            "give one row of edges per row of x and one column per row of x_tilde"
+            f"graph is {tuple(shares.shape[-2:])}, but x has {x.shape[-2]} rows and x_tilde {x_tilde.shape[-2]}; "
+            "give one row of the graph per row of x and one column per row of x_tilde"
         )
     means = (shares.sum(-1, keepdim=True).mT @ x).mT @ (shares.sum(-2, keepdim=True) @ x_tilde)
     return x.mT @ (shares @ x_tilde) - means
 
 
-def _edge_shares(edges):
+def _edge_shares(graph):
     """E/|E|, checked."""
-    edges = all_finite("edges", as_rows("edges", edges))
-    if bool((edges < 0).any()) or not bool((edges.sum((-2, -1)) > 0).all()):
-        raise ValueError("edges hold a negative entry or no edge at all; give a graph with entries >= 0, some above 0")
-    return edges / edges.sum((-2, -1), keepdim=True)
+    graph = all_finite("graph", as_rows("graph", graph))
+    if bool((graph < 0).any()) or not bool((graph.sum((-2, -1)) > 0).all()):
+        raise ValueError(
+            "the graph holds a negative entry or no edge at all; give a graph with entries >= 0, some above 0"
+        )
+    return graph / graph.sum((-2, -1), keepdim=True)
 
 
-def fit_graph(x, x_tilde, edges, rank, rho=1.0):
+def fit_graph(x, x_tilde, graph, rank, rho=1.0):
     """Encoders that minimise the linear loss of a graph of pairs, in closed form: M = SVD_r(S)/rho.
 
-    L = -1/n sum_ij W_ij <g1 x_i, g2 x_tilde_j> + rho/2 ||g1^T g2||_F^2 with W = graph_weights(edges) and
-    S = graph_covariance(x, x_tilde, edges). With E = I it is `mmcl.spectral.fit` up to n/(n - 1).
+    L = -1/n sum_ij W_ij <g1 x_i, g2 x_tilde_j> + rho/2 ||g1^T g2||_F^2 with W = graph_weights(graph) and
+    S = graph_covariance(x, x_tilde, graph). With E = I it is `mmcl.spectral.fit` up to n/(n - 1).
 
     Args:
         x, x_tilde: (..., n1, d1), (..., n2, d2) rows of either modality; n1 and n2 may differ.
-        edges: (..., n1, n2) the graph, entries >= 0; batch dimensions broadcast.
+        graph: (..., n1, n2) the graph, entries >= 0; batch dimensions broadcast.
         rank: encoder dimension r, 1 to min(d1, d2). K classes make a graph of rank K - 1 after centring.
         rho: weight of the penalty, > 0.
 
@@ -116,10 +116,10 @@ def fit_graph(x, x_tilde, edges, rank, rho=1.0):
     Reference: arXiv 2302.06232, Lemma 2.1 and Section 5.2; notebook 03.
     """
     positive(rho=rho)
-    return closed_form(graph_covariance(x, x_tilde, edges), rank, rho)
+    return closed_form(graph_covariance(x, x_tilde, graph), rank, rho)
 
 
-def spectral_coordinates(edges, count):
+def spectral_coordinates(graph, count):
     """Coordinates of both sides of a bipartite graph in which its clusters are points: Dhillon's embedding.
 
     With W the weights of `graph_weights` and R, C the row and column sums of E on the diagonal, the leading singular
@@ -127,7 +127,7 @@ def spectral_coordinates(edges, count):
     vector more, the constant one, which is left out: W is E without it.)
 
     Args:
-        edges: (..., n1, n2) E, entries >= 0, at least one above 0.
+        graph: (..., n1, n2) E, entries >= 0, at least one above 0.
         count: singular vectors to use, 1 to min(n1, n2) - 1.
 
     Returns:
@@ -139,7 +139,7 @@ def spectral_coordinates(edges, count):
 
     Reference: I. Dhillon, Co-clustering documents and words using bipartite spectral graph partitioning, KDD 2001.
     """
-    shares = _edge_shares(edges)
+    shares = _edge_shares(graph)
     if not 1 <= count < min(shares.shape[-2:]):
         raise ValueError(f"count = {count}; it must be an integer from 1 to {min(shares.shape[-2:]) - 1}")
     r, c = shares.sum(-1, keepdim=True), shares.sum(-2, keepdim=True)
@@ -160,13 +160,13 @@ def _leading_left(a, count):
     return vectors.view(*a.shape[:-1], count) * (s > 0), s
 
 
-def partition(edges, clusters, seed=0, starts=10):
+def partition(graph, clusters, seed=0, starts=10):
     """Clusters of the rows of either modality by bipartite spectral partition: k - 1 singular vectors, then k-means.
 
-    ``class_graph(*partition(edges, k))`` is the denoised graph, an edge between rows of the same cluster.
+    ``class_graph(*partition(graph, k))`` is the denoised graph, an edge between rows of the same cluster.
 
     Args:
-        edges: (..., n1, n2) E, entries >= 0; each batch entry is partitioned on its own.
+        graph: (..., n1, n2) E, entries >= 0; each batch entry is partitioned on its own.
         clusters: k, 2 to min(n1, n2).
         seed, starts: of `sklearn.cluster.KMeans`.
 
@@ -179,10 +179,10 @@ def partition(edges, clusters, seed=0, starts=10):
     Reference: arXiv 2302.06232, Section 5.2; how much noise it stands: `mmcl.theory.partition_threshold`.
     """
     at_least(2, clusters=clusters)
-    n1, n2 = torch.as_tensor(edges).shape[-2:]
+    n1, n2 = torch.as_tensor(graph).shape[-2:]
     if clusters > min(n1, n2):
         raise ValueError(f"clusters = {clusters}; the graph is {n1} x {n2}, so use 2 to {min(n1, n2)}")
-    return cluster(*spectral_coordinates(edges, clusters - 1), clusters, seed, starts)
+    return cluster(*spectral_coordinates(graph, clusters - 1), clusters, seed, starts)
 
 
 def cluster(z, z_tilde, clusters, seed=0, starts=10):
@@ -198,47 +198,3 @@ def cluster(z, z_tilde, clusters, seed=0, starts=10):
         labels = np.stack([kmeans.fit_predict(p) for p in points.reshape(-1, *points.shape[-2:]).numpy(force=True)])
     labels = torch.as_tensor(labels, dtype=torch.int64).view(points.shape[:-1])
     return labels[..., : z.shape[-2]], labels[..., z.shape[-2] :]
-
-
-def per_class(labels, count, seed=0, first=None):
-    """Random rows of every class.
-
-    Args:
-        labels: (n,) integer classes.
-        count: rows of each class.
-        seed: int or `torch.Generator`.
-        first: draw among the first so many rows of each class, None among all.
-
-    Returns:
-        (classes, count) row indices, classes in increasing order.
-
-    Raises:
-        ValueError: if a class has fewer rows.
-    """
-    generator, found = as_generator(seed), []
-    for c in labels.unique():
-        rows = (labels == c).nonzero().squeeze(-1)[:first]
-        if len(rows) < count:
-            raise ValueError(
-                f"class {int(c)} has {len(rows)} rows to draw from, fewer than {count}; ask for at most that"
-            )
-        found.append(rows[torch.randperm(len(rows), generator=generator)[:count]])
-    return torch.stack(found)
-
-
-def class_retrieval(z, z_tilde, labels):
-    """The accuracy of Section 5.2: a query is right if, of one candidate per class, that of its class is nearest.
-
-    Args:
-        z: (..., m, r) embeddings of the queries.
-        z_tilde: (..., sets, classes, r) embeddings of the candidates; accuracies are averaged over sets.
-        labels: (m,) classes of the queries, 0 to classes - 1, which index the candidates.
-
-    Returns:
-        (...,) share of queries that are right, nearest meaning by cosine.
-
-    Reference: arXiv 2302.06232, Section 5.2: 1,000 Fashion-MNIST test images as queries, 20 sets of 10 MNIST images
-    as candidates, drawn from the first 200 test images of each digit.
-    """
-    queries = z.unsqueeze(-3).expand(*z_tilde.shape[:-2], *z.shape[-2:])
-    return top_k_accuracy(queries, z_tilde, targets=labels).mean(-1)

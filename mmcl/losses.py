@@ -17,9 +17,6 @@ import torch.nn.functional as F
 from mmcl._checks import positive
 from mmcl._contrastive import ContrastiveLoss, ExponentialLoss, SumLoss
 
-KEEP = 2**23  # the similarities s are kept whole up to this many entries (64 MB in float64)
-BLOCK = 2**20  # entries of one block of rows where a matrix is walked instead
-
 
 def softplus(a):
     """log(1 + exp a), to rounding error everywhere: `F.softplus` drops exp(-a) beyond a = 20, which is 2e-9."""
@@ -163,58 +160,3 @@ def resolve(loss):
     if loss in LOSSES:
         return LOSSES[loss]()
     raise ValueError(f"loss = {loss!r}; use one of {', '.join(LOSSES)}, or an object such as LOSSES['clip'](tau=0.5)")
-
-
-def loss_and_covariance(x, x_tilde, g1, g2, loss):
-    """Value l (without penalty) and contrastive cross-covariance S(beta) at the encoders.
-
-    The n x n similarities are kept only while they are small and walked in blocks of rows otherwise: O(n^2 (r + d))
-    time, O(n) memory beside the data.
-
-    Args:
-        x, x_tilde: (..., n, d1), (..., n, d2) pairs.
-        g1, g2: (..., r, d1), (..., r, d2) encoders.
-        loss: a name in `mmcl.losses.LOSSES` or a loss object.
-
-    Returns:
-        l (...,) and S (..., d1, d2); dL/dM = rho M - S, dL/dg1 = g2 (rho M - S)^T, dL/dg2 = g1 (rho M - S).
-
-    Reference: arXiv 2302.06232, Section 2; notebook 01, section 1.
-    """
-    loss, n = resolve(loss), x.shape[-2]
-    batch = torch.broadcast_shapes(x.shape[:-2], g1.shape[:-2])
-    together = max(1, BLOCK // 4 // n**2)  # batch entries whose similarities, 2 MB, stay in the cache
-    if batch.numel() > together:
-        flat = [a.expand(*batch, *a.shape[-2:]).flatten(0, -3).split(together) for a in (x, x_tilde, g1, g2)]
-        values, covariances = zip(*(_walk(*part, loss) for part in zip(*flat, strict=True)), strict=True)
-        return torch.cat(values).unflatten(0, batch), torch.cat(covariances).unflatten(0, batch)
-    return _walk(x, x_tilde, g1, g2, loss)
-
-
-def _walk(x, x_tilde, g1, g2, loss):
-    """`loss_and_covariance` of a few batch entries, in blocks of rows where n is large."""
-    z, z_tilde = x @ g1.mT, x_tilde @ g2.mT
-    diagonal = (z * z_tilde).sum(-1)
-    bound = float(z.norm(dim=-1).amax() * z_tilde.norm(dim=-1).amax())
-    n, batch = x.shape[-2], x.shape[:-2].numel()
-    size = n if batch * n * n <= KEEP else max(1, BLOCK // (batch * n))
-    starts = range(0, n, size)
-
-    def block(start):
-        return loss._prepare(z[..., start : start + size, :] @ z_tilde.mT, start, bound)
-
-    rows = columns = None
-    for start in starts:
-        values = block(start)
-        row, column = loss._totals(values, diagonal, start)
-        # small tensors kept between blocks would keep the allocator from using the room of a block again
-        rows = row.new_empty(*row.shape[:-1], n) if rows is None else rows
-        rows[..., start : start + size] = row
-        columns = column if columns is None else loss._merge(columns, column)
-    together = loss._together(rows, columns, diagonal)
-    s = (x * together.unsqueeze(-1)).mT @ x_tilde
-    for start in starts:
-        values = values if len(starts) == 1 else block(start)
-        apart = loss._apart(values, diagonal, start, rows[..., start : start + size], columns)
-        s = s + x[..., start : start + size, :].mT @ (apart @ x_tilde)
-    return loss._value(rows, columns, diagonal), s / n

@@ -121,3 +121,24 @@ def relative_error(a, b):
     """||a - b|| / ||b||, Frobenius norms over all entries, as a float: 0 when equal."""
     a, b = torch.as_tensor(a).detach(), torch.as_tensor(b).detach()
     return float((a - b).norm() / b.norm())
+
+
+def probe_risk(features, targets, features_test, targets_test, ridge=1e-6):
+    """Mean squared error of a linear probe: ridge regression with intercept, fitted and tested on given features.
+
+    Args:
+        features, targets: (..., m, r), (..., m, k) the labelled rows.
+        features_test, targets_test: (..., t, r), (..., t, k).
+        ridge: penalty, as a share of the features' mean variance, which keeps m <= r solvable.
+
+    Returns:
+        Mean squared error per target (...,), and the share of signs predicted wrongly (...,).
+    """
+    mean, level = features.mean(-2, keepdim=True), targets.mean(-2, keepdim=True)
+    a = features - mean
+    gram = a.mT @ a
+    gram = gram + ridge * gram.diagonal(dim1=-2, dim2=-1).mean(-1)[..., None, None] * torch.eye(a.shape[-1]).to(gram)
+    weights = torch.linalg.solve(gram, a.mT @ (targets - level))
+    predicted = (features_test - mean) @ weights + level
+    wrong = (predicted.sign() != targets_test.sign()).to(predicted.dtype)
+    return (predicted - targets_test).square().mean((-2, -1)), wrong.mean((-2, -1))

@@ -5,98 +5,9 @@ from dataclasses import dataclass
 import torch
 from tqdm.auto import tqdm
 
-from mmcl._checks import all_finite, as_rows, at_least, paired, positive, rank_at_most
-from mmcl.losses import BLOCK, Linear, loss_and_covariance, resolve
-
-
-def cross_covariance(x, x_tilde, weights=None):
-    """Contrastive cross-covariance S(W) = 1/n x^T W x_tilde, the matrix a contrastive gradient step decomposes.
-
-    Args:
-        x: (..., n, d1) first modality, rows are samples.
-        x_tilde: (..., n, d2) second modality, row i paired with row i of ``x``.
-        weights: (..., n, n) W = -n dl/ds: positive where a pair is pulled together, negative where rows are pushed
-            apart. None means the linear loss, for which S is the unbiased (n - 1) sample cross-covariance whatever
-            the encoders are; then no n x n matrix and no centred copy of the data is made.
-
-    Returns:
-        (..., d1, d2) in the common dtype of the data.
-
-    Raises:
-        ValueError: if row counts or batch dimensions differ, n < 2, a value is not finite, or W is not (..., n, n).
-
-    Reference: arXiv 2302.06232, Section 2; notebook 01, sections 1 and 2.
-    """
-    x, x_tilde = paired(x, x_tilde)
-    n = x.shape[-2]
-    if weights is None:
-        return _centred_product(x, x_tilde) / (n - 1)
-    weights = torch.as_tensor(weights, dtype=x.dtype)
-    if weights.shape[-2:] != (n, n):
-        raise ValueError(f"weights have shape {tuple(weights.shape)}; W is (..., n, n) with n = {n} pairs")
-    return x.mT @ (weights @ x_tilde) / n
-
-
-def _centred_product(x, x_tilde):
-    """sum_i (x_i - mean x)(x~_i - mean x~)^T, centred block by block."""
-    n, means = x.shape[-2], [a.mean(-2, keepdim=True) for a in (x, x_tilde)]
-    size = max(1, BLOCK // 4 * n // x.numel())  # 2 MB: a block that stays in the cache costs next to nothing
-    total = 0
-    for start in range(0, n, size):
-        block, block_tilde = (a[..., start : start + size, :] - m for a, m in zip((x, x_tilde), means, strict=True))
-        total = total + block.mT @ block_tilde
-    return total
-
-
-def whitening(x, ridge=0.0):
-    """(Cov(x) + ridge I)^(-1/2), the symmetric matrix that gives (x - mean) unit covariance when ridge is 0.
-
-    Args:
-        x: (..., n, d) rows are samples.
-        ridge: added to every variance, >= 0, in the squared units of x; needed when n <= d.
-
-    Returns:
-        (..., d, d). Fitting MMCL with the linear loss to two whitened views is canonical correlation analysis.
-
-    Raises:
-        ValueError: if x is not finite or Cov(x) + ridge I is numerically singular.
-    """
-    x = all_finite("x", as_rows("x", x))
-    values, vectors = torch.linalg.eigh(cross_covariance(x, x))
-    values = values + ridge
-    if ridge < 0 or bool((values[..., 0] <= x.shape[-1] * torch.finfo(x.dtype).eps * values[..., -1]).any()):
-        raise ValueError(f"Cov(x) + ridge I is singular with ridge = {ridge}; use a larger ridge")
-    return (vectors * values.rsqrt().unsqueeze(-2)) @ vectors.mT
-
-
-def truncated_svd(a, rank):
-    """Leading singular triples of A: A is approximated best, among matrices of this rank, by u diag(s) v^T.
-
-    Args:
-        a: (..., d1, d2).
-        rank: number of triples, 1 to min(d1, d2).
-
-    Returns:
-        u (..., d1, rank), s (..., rank) decreasing, v (..., d2, rank). Singular values below the rounding error
-        max(d1, d2) eps s_1 are set to 0. The entry of largest modulus in each column of u is positive, which makes
-        the triples unique unless singular values repeat.
-
-    Raises:
-        ValueError: if the rank is out of range or A is not finite.
-    """
-    a = torch.as_tensor(a)
-    rank = rank_at_most(rank, *a.shape[-2:])
-    u, s, vh = torch.linalg.svd(all_finite("a", a), full_matrices=False)
-    u, s, v = u[..., :rank], s[..., :rank], vh.mT[..., :rank]
-    s = s.where(s > max(a.shape[-2:]) * torch.finfo(s.dtype).eps * s[..., :1], 0)
-    sign = u.gather(-2, u.abs().argmax(-2, keepdim=True)).sign()
-    return u * sign, s, v * sign
-
-
-def balanced_factors(u, s, v):
-    """Encoders g1 = s^(1/2) u^T, g2 = s^(1/2) v^T of M = u diag(s) v^T, for which g1 g1^T = g2 g2^T."""
-    root = s.sqrt().unsqueeze(-1)
-    return root * u.mT, root * v.mT
+from mmcl._checks import as_generator, at_least, paired, positive, rank_at_most
+from mmcl.covariance import balanced_factors, cross_covariance, loss_and_covariance, truncated_svd
+from mmcl.losses import Linear, resolve
 
 
 @dataclass(frozen=True)
@@ -212,3 +123,57 @@ def _descend(x, x_tilde, rank, loss, rho, tol, max_steps, progress):
         eta = 1 / curvature.clamp(min=rho)
     u, s, v, _, _, value = state
     return Fit(*balanced_factors(u, s, v), value, len(history) - 1, converged, torch.stack(history))
+
+
+def projected_step(x, x_tilde, g1, g2, loss, rho, eta):
+    """One gradient step of length eta in M = g1^T g2, kept at its rank: M+ = SVD_r((1 - eta rho) M + eta S(beta(M))).
+
+    With eta = 1/rho it is SVD_r(S(beta(M)))/rho, the singular value decomposition of the contrastive
+    cross-covariance. It converges near a minimiser where eta (rho + `curvature`) < 2 and oscillates beyond.
+
+    Args:
+        x, x_tilde: (..., n, d1), (..., n, d2) pairs.
+        g1, g2: (..., r, d1), (..., r, d2) encoders.
+        loss: a name in `mmcl.losses.LOSSES` or a loss object.
+        rho: weight of the penalty.
+        eta: step length in M.
+
+    Returns:
+        g1, g2 after the step, balanced.
+
+    Reference: arXiv 2302.06232, Section 2; notebook 01, sections 4 and 5.
+    """
+    _, covariance = loss_and_covariance(x, x_tilde, g1, g2, loss)
+    return balanced_factors(*truncated_svd((1 - eta * rho) * g1.mT @ g2 + eta * covariance, g1.shape[-2]))
+
+
+def curvature(x, x_tilde, g1, g2, loss, steps=40, seed=0):
+    """Largest second derivative of l in M = g1^T g2 along unit directions tangent to the matrices of its rank.
+
+    Power iteration on D -> P_T(-dS(beta(M))[D]), with central differences of S and P_T the tangent projection.
+
+    Args:
+        x, x_tilde, g1, g2, loss: as for `projected_step`, without batch dimensions.
+        steps: power iterations.
+        seed: int or `torch.Generator` of the first direction.
+
+    Returns:
+        float, in the units of rho.
+    """
+    m = g1.mT @ g2
+    u, _, v = truncated_svd(m, g1.shape[-2])
+    identity = torch.eye(len(m), dtype=m.dtype, device=m.device)
+    direction = torch.randn(m.shape, generator=as_generator(seed), dtype=m.dtype).to(m.device)
+    length = 1e-4 * m.norm()
+
+    def covariance(at):
+        return loss_and_covariance(x, x_tilde, identity, at, loss)[1]
+
+    def tangent(a):
+        off = a - u @ (u.mT @ a)
+        return a - off + off @ v @ v.mT
+
+    for _ in range(steps):
+        unit = tangent(direction) / tangent(direction).norm()
+        direction = (covariance(m - length * unit) - covariance(m + length * unit)) / (2 * length)
+    return float((unit * direction).sum())

@@ -105,41 +105,6 @@ def rate_bound(n, right_share, d1, d2, rank, constant=1.0, effective_rank=1.0):
     return bound.clamp(max=rank**0.5)
 
 
-def crossing(x, a, b):
-    """Where curve ``a`` first rises above curve ``b``, by linear interpolation between the points.
-
-    Args:
-        x: (t,) increasing abscissae.
-        a, b: (..., t) values of the two curves.
-
-    Returns:
-        (...,) abscissa of the crossing: x[0] if a is above b from the start, NaN if it never is.
-    """
-    x = torch.as_tensor(x, dtype=torch.float64)
-    gap = a - b
-    above = gap > 0
-    j = above.to(torch.int8).argmax(-1).clamp(min=1).unsqueeze(-1)
-    g0, g1 = gap.gather(-1, j - 1), gap.gather(-1, j)
-    at = (x[j - 1] - g0 * (x[j] - x[j - 1]) / (g1 - g0)).squeeze(-1)
-    at = at.where(~above[..., 0], x[0])
-    return at.where(above.any(-1), torch.nan)
-
-
-def loglog_slope(x, y):
-    """Least-squares slope of log y against log x.
-
-    Args:
-        x: (t,) positive abscissae.
-        y: (..., t) positive values.
-
-    Returns:
-        (...,) slopes.
-    """
-    x = torch.as_tensor(x, dtype=torch.float64).log()
-    x = x - x.mean()
-    return (y.log() * x).sum(-1) / x.square().sum()
-
-
 def correlation(noise_std):
     """Correlation c = 1/(1 + noise_std^2) of the standardised coordinates of U1^T x and U2^T x_tilde, signal 1."""
     if not (math.isfinite(noise_std) and noise_std >= 0):

@@ -8,14 +8,13 @@ import torch
 import torch.nn.functional as F
 from tqdm.auto import tqdm
 
-from mmcl._checks import at_least, paired, positive, rank_at_most
-from mmcl.data import as_generator
-from mmcl.losses import loss_and_covariance, resolve
-from mmcl.spectral import balanced_factors, truncated_svd
+from mmcl._checks import as_generator, at_least, paired, positive, rank_at_most
+from mmcl.covariance import loss_and_covariance
+from mmcl.losses import resolve
 
 
 @dataclass(frozen=True)
-class Path:
+class Trajectory:
     """Encoders along a training run; the last entry is the result.
 
     Attributes:
@@ -57,14 +56,14 @@ def gradient_descent(x, x_tilde, rank, loss="clip", rho=1.0, lr=0.1, steps=200, 
         progress: show a progress bar on stderr.
 
     Returns:
-        Path with an entry before the first step and after each.
+        Trajectory with an entry before the first step and after each.
 
     Raises:
         ValueError: for bad data, rank, rho, lr or loss, and when the run diverges.
 
     Reference: arXiv 2302.06232, Section 2; notebook 01, section 6.
     """
-    x, x_tilde, rank, loss = _problem(x, x_tilde, rank, loss, rho, lr)
+    x, x_tilde, rank, loss = _checked(x, x_tilde, rank, loss, rho, lr)
     at_least(0, steps=steps)
     g1, g2 = random_encoders(x, x_tilde, rank, seed, scale)
     entries = []
@@ -76,61 +75,7 @@ def gradient_descent(x, x_tilde, rank, loss="clip", rho=1.0, lr=0.1, steps=200, 
         g1, g2 = g1 - lr * g2 @ down.mT, g2 - lr * g1 @ down
         if not bool(torch.isfinite(g1).all()):
             raise ValueError(f"gradient descent diverged at step {step}: lr = {lr} is too long; try {lr / 10:g}")
-    return _path(entries)
-
-
-def projected_step(x, x_tilde, g1, g2, loss, rho, eta):
-    """One gradient step of length eta in M = g1^T g2, kept at its rank: M+ = SVD_r((1 - eta rho) M + eta S(beta(M))).
-
-    With eta = 1/rho it is SVD_r(S(beta(M)))/rho, the singular value decomposition of the contrastive
-    cross-covariance. It converges near a minimiser where eta (rho + `curvature`) < 2 and oscillates beyond.
-
-    Args:
-        x, x_tilde: (..., n, d1), (..., n, d2) pairs.
-        g1, g2: (..., r, d1), (..., r, d2) encoders.
-        loss: a name in `mmcl.losses.LOSSES` or a loss object.
-        rho: weight of the penalty.
-        eta: step length in M.
-
-    Returns:
-        g1, g2 after the step, balanced.
-
-    Reference: arXiv 2302.06232, Section 2; notebook 01, sections 4 and 5.
-    """
-    _, covariance = loss_and_covariance(x, x_tilde, g1, g2, loss)
-    return balanced_factors(*truncated_svd((1 - eta * rho) * g1.mT @ g2 + eta * covariance, g1.shape[-2]))
-
-
-def curvature(x, x_tilde, g1, g2, loss, steps=40, seed=0):
-    """Largest second derivative of l in M = g1^T g2 along unit directions tangent to the matrices of its rank.
-
-    Power iteration on D -> P_T(-dS(beta(M))[D]), with central differences of S and P_T the tangent projection.
-
-    Args:
-        x, x_tilde, g1, g2, loss: as for `projected_step`, without batch dimensions.
-        steps: power iterations.
-        seed: int or `torch.Generator` of the first direction.
-
-    Returns:
-        float, in the units of rho.
-    """
-    m = g1.mT @ g2
-    u, _, v = truncated_svd(m, g1.shape[-2])
-    identity = torch.eye(len(m), dtype=m.dtype, device=m.device)
-    direction = torch.randn(m.shape, generator=as_generator(seed), dtype=m.dtype).to(m.device)
-    length = 1e-4 * m.norm()
-
-    def covariance(at):
-        return loss_and_covariance(x, x_tilde, identity, at, loss)[1]
-
-    def tangent(a):
-        off = a - u @ (u.mT @ a)
-        return a - off + off @ v @ v.mT
-
-    for _ in range(steps):
-        unit = tangent(direction) / tangent(direction).norm()
-        direction = (covariance(m - length * unit) - covariance(m + length * unit)) / (2 * length)
-    return float((unit * direction).sum())
+    return _trajectory(entries)
 
 
 def similarities(x, x_tilde, g1, g2, normalize=True):
@@ -167,15 +112,15 @@ def adamw(
         progress: show a progress bar on stderr.
 
     Returns:
-        Path with an entry before the first epoch and after each. Its loss is that of the whole data, with the same
-        kind of similarity as the training.
+        Trajectory with an entry before the first epoch and after each. Its loss is that of the whole data, with the
+        same kind of similarity as the training.
 
     Raises:
         ValueError: for bad data, rank, rho, lr or loss.
 
     Reference: arXiv 2302.06232, Section 5.1; notebook 01, section 6.
     """
-    x, x_tilde, rank, loss = _problem(x, x_tilde, rank, loss, 1.0 if rho == 0 else rho, lr)
+    x, x_tilde, rank, loss = _checked(x, x_tilde, rank, loss, 1.0 if rho == 0 else rho, lr)
     at_least(2, batch_size=batch_size)
     at_least(0, epochs=epochs)
     generator = as_generator(seed)
@@ -193,7 +138,7 @@ def adamw(
             taken += take_steps(optimizer, objective, [rows for rows in batches if len(rows) > 1])
         with torch.no_grad():
             entries.append((taken, objective(slice(None)), g1.detach().clone(), g2.detach().clone()))
-    return _path(entries)
+    return _trajectory(entries)
 
 
 def lbfgs(x, x_tilde, rank, loss="clip", rho=1.0, tol=1e-8, max_steps=2000, seed=0, scale=1.0):
@@ -207,12 +152,12 @@ def lbfgs(x, x_tilde, rank, loss="clip", rho=1.0, tol=1e-8, max_steps=2000, seed
         seed, scale: of `random_encoders`, where the run starts.
 
     Returns:
-        Path with an entry before the first iteration and after each. The factors are not balanced.
+        Trajectory with an entry before the first iteration and after each. The factors are not balanced.
 
     Raises:
         ValueError: for bad data, rank, rho or loss.
     """
-    x, x_tilde, rank, loss = _problem(x, x_tilde, rank, loss, rho, 1.0)
+    x, x_tilde, rank, loss = _checked(x, x_tilde, rank, loss, rho, 1.0)
     start = torch.cat([g.flatten() for g in random_encoders(x, x_tilde, rank, seed, scale)])
     cut = rank * x.shape[-1]
 
@@ -235,16 +180,16 @@ def lbfgs(x, x_tilde, rank, loss="clip", rho=1.0, tol=1e-8, max_steps=2000, seed
     record(scipy.optimize.OptimizeResult(x=start.numpy(), fun=objective(start.numpy())[0]))
     options = {"maxiter": max_steps, "maxfun": 10 * max_steps, "gtol": tol, "ftol": 0}
     scipy.optimize.minimize(objective, start.numpy(), jac=True, method="L-BFGS-B", callback=record, options=options)
-    return _path(entries)
+    return _trajectory(entries)
 
 
-def _problem(x, x_tilde, rank, loss, rho, lr):
+def _checked(x, x_tilde, rank, loss, rho, lr):
     x, x_tilde = paired(x, x_tilde)
     rank = rank_at_most(rank, x.shape[-1], x_tilde.shape[-1])
     positive(rho=rho, lr=lr)
     return x, x_tilde, rank, resolve(loss)
 
 
-def _path(entries):
+def _trajectory(entries):
     step, *tensors = zip(*entries, strict=True)
-    return Path(torch.tensor(step), *(torch.stack(t) for t in tensors))
+    return Trajectory(torch.tensor(step), *(torch.stack(t) for t in tensors))

@@ -2,9 +2,8 @@
 
 import torch
 
-from mmcl._checks import all_finite, as_rows, at_least, positive, rank_at_most
-from mmcl.data import as_generator
-from mmcl.spectral import cross_covariance
+from mmcl._checks import all_finite, as_generator, as_rows, at_least, positive, rank_at_most
+from mmcl.covariance import cross_covariance
 
 
 def leading_eigenvectors(a, rank):

@@ -33,10 +33,10 @@ import numpy as np
 import torch
 
 from mmcl import data, spectral, training, unimodal
+from mmcl.beyond.refit import detect_and_refit
 from mmcl.metrics import sin_theta
 from mmcl.notebook import plots
 from mmcl.notebook.claims import claim, ledger, show
-from mmcl.unpaired import detect_and_refit
 
 inf = float("inf")
 if n_unpaired < n or rank >= min(d1, d2):

@@ -35,8 +35,11 @@ import torch
 from IPython.display import Markdown
 from sklearn.cross_decomposition import PLSSVD
 
-from mmcl import data, spectral, training
-from mmcl.losses import LOSSES, loss_and_covariance
+from mmcl import covariance, data, spectral, training
+from mmcl._checks import as_generator
+from mmcl.covariance import loss_and_covariance
+from mmcl.experiments import digits
+from mmcl.losses import LOSSES
 from mmcl.metrics import relative_error, sin_theta, top_k_accuracy
 from mmcl.notebook import plots
 from mmcl.notebook.claims import claim, ledger, show
@@ -205,7 +208,7 @@ def closure():
 
 
 minimiser.step(closure)
-step1, step2 = training.projected_step(x, x_tilde, g1, g2, clip, rho, eta)
+step1, step2 = spectral.projected_step(x, x_tilde, g1, g2, clip, rho, eta)
 found = (free[0].mT @ free[1]).detach()
 claim("1.4a", "a step in M is a truncated SVD", relative_error(found, step1.mT @ step2), 0, tolerance=1e-5)
 
@@ -297,13 +300,13 @@ def settles(fit, rho, relative_length, steps=100):
     eta = torch.tensor(relative_length)[:, None, None] / rho
     batch = [a.expand(len(eta), -1, -1) for a in (x, x_tilde, linear.g1, linear.g2)]
     for _ in range(steps):
-        batch[2:] = training.projected_step(*batch, clip, rho, eta)
+        batch[2:] = spectral.projected_step(*batch, clip, rho, eta)
     values = loss_and_covariance(*batch, clip)[0] + rho / 2 * (batch[2].mT @ batch[3]).square().sum((-2, -1))
     return ((values / fit.loss - 1).abs() < 1e-3).numpy()
 
 
 fits = [spectral.fit(x, x_tilde, rank, clip, rho=p / tau) for p in products]
-h = np.array([training.curvature(x, x_tilde, f.g1, f.g2, clip) for f in fits])
+h = np.array([spectral.curvature(x, x_tilde, f.g1, f.g2, clip) for f in fits])
 limit = 2 / (1 + h * tau / products)
 settled = np.stack([settles(f, p / tau, lengths) for f, p in zip(fits, products, strict=True)])
 clear = abs(lengths / limit[:, None] - 1) > 0.1
@@ -319,7 +322,7 @@ for relative_length, name in ((1.0, "full step, $\\eta\\rho = 1$"), (0.8 * limit
     for _ in range(40):
         value, _ = loss_and_covariance(x, x_tilde, g1, g2, clip)
         history.append(float(value + product / tau / 2 * (g1.mT @ g2).square().sum() - fits[2].loss))
-        g1, g2 = training.projected_step(x, x_tilde, g1, g2, clip, product / tau, relative_length * tau / product)
+        g1, g2 = spectral.projected_step(x, x_tilde, g1, g2, clip, product / tau, relative_length * tau / product)
     paths[name] = np.maximum(history, 1e-12)
 title = f"$\\tau\\rho = {product}$"
 plots.curves(left, np.arange(40), paths, "steps", "loss above its minimum", title, log="y", every=4)
@@ -348,9 +351,9 @@ Markdown(
 
 # %%
 svd = [(linear.g1, linear.g2)]
-h_best = training.curvature(x, x_tilde, best.g1, best.g2, clip)
+h_best = spectral.curvature(x, x_tilde, best.g1, best.g2, clip)
 for _ in range(50):
-    svd.append(training.projected_step(x, x_tilde, *svd[-1], clip, rho, min(1 / rho, 1.2 / (rho + h_best))))
+    svd.append(spectral.projected_step(x, x_tilde, *svd[-1], clip, rho, min(1 / rho, 1.2 / (rho + h_best))))
 settings = {"rho": rho, "normalize": False, "seed": seed}
 runs = {"SVD iteration": (torch.arange(51), *(torch.stack(g) for g in zip(*svd, strict=True))),
         "gradient descent": (descent.step, descent.g1, descent.g2),
@@ -406,7 +409,7 @@ def top1(g1, g2):
 
 
 conditions = np.array([1.0, 1.5, 2, 3, 5, 10, 20, 50])
-generators = (data.as_generator(seed + k) for k in (4, 5))
+generators = (as_generator(seed + k) for k in (4, 5))
 left_q, right_q = (torch.linalg.qr(torch.randn(draws, rank, rank, generator=g, dtype=x.dtype))[0] for g in generators)
 stretch = torch.tensor(conditions)[:, None] ** torch.linspace(-0.5, 0.5, rank, dtype=x.dtype)
 A = (left_q * stretch[:, None, None, :]) @ right_q
@@ -445,7 +448,7 @@ Markdown(
 # from its first.
 
 # %%
-views = data.digits_views(seed=seed)
+views = digits.digits_views(seed=seed)
 scale = views.x.std()
 centre = views.x.mean(0), views.x_tilde.mean(0)
 a, b = ((v - m) / scale for v, m in zip((views.x, views.x_tilde), centre, strict=True))
@@ -462,11 +465,11 @@ claim("1.8c", "digits: sinTheta to L-BFGS", sin_theta(ours.g1.mT, theirs.g1[-1].
 # is by $(\hat\Sigma + I)^{-1/2}$, with grey levels 0 to 16 as the unit. CLIP is fitted to the whitened views.
 
 # %%
-splits = [data.digits_views(seed=seed + k) for k in range(10)]
+splits = [digits.digits_views(seed=seed + k) for k in range(10)]
 train, test = ([torch.stack([getattr(v, name + end) for v in splits]) for name in ("x", "x_tilde")] for end in ("", "_test"))
 test = [b - a.mean(-2, keepdim=True) for a, b in zip(train, test, strict=True)]
 train = [a - a.mean(-2, keepdim=True) for a in train]
-whiten = [spectral.whitening(a, ridge=1.0) for a in train]
+whiten = [covariance.whitening(a, ridge=1.0) for a in train]
 white, white_test = ([a @ w for a, w in zip(views, whiten, strict=True)] for views in (train, test))
 
 

@@ -43,14 +43,16 @@ import scipy.stats
 import torch
 from IPython.display import Markdown
 
-from mmcl import spectral, theory, unimodal
+from mmcl import covariance, spectral, theory, unimodal
 from mmcl.beyond.filtering import filtered_fit
-from mmcl.data import digits_views, spiked
-from mmcl.experiments.monte_carlo import bootstrap, errors, interval, probe_risk, stored
+from mmcl.data import spiked
+from mmcl.experiments.digits import digits_views
+from mmcl.experiments.monte_carlo import errors, stored
 from mmcl.losses import LOSSES
-from mmcl.metrics import sin_theta, top_k_accuracy
-from mmcl.notebook import plots
+from mmcl.metrics import probe_risk, sin_theta, top_k_accuracy
+from mmcl.notebook import plots, statistics
 from mmcl.notebook.claims import claim, ledger, record, show
+from mmcl.notebook.statistics import bootstrap, interval
 
 KINDS = ["isotropic", "diagonal", "correlated"]
 if noise not in KINDS or sorted(set(wrong_shares)) != wrong_shares or not 0 <= wrong_shares[0] < wrong_shares[-1] < 1:
@@ -148,7 +150,7 @@ usable_shares = {kind: [i for i, s in enumerate(shares) if predicted(kind, 4 * n
 # %%
 def worst_slope(id, statement, abscissae, values, usable, expected):
     kinds = [kind for kind in KINDS if len(usable[kind]) > 2]
-    fits = {k: interval(theory.loglog_slope([abscissae[i] for i in usable[k]], values[k][usable[k]].T)) for k in kinds}
+    fits = {k: interval(statistics.loglog_slope([abscissae[i] for i in usable[k]], values[k][usable[k]].T)) for k in kinds}
     for kind, (slope, low, _) in fits.items():
         reach = [abscissae[i] for i in usable[kind]]
         print(f"{kind:10s} slope {slope:.3f} ± {slope - low:.3f}, fitted from {min(reach)} to {max(reach)}")
@@ -357,7 +359,7 @@ crossings = {}
 for kind, name in alone:
     at = torch.tensor(wrong_shares, dtype=torch.float64)
     where = crossings[kind, name] = bootstrap(
-        lambda a, b, at=at: theory.crossing(at, a, b), lines[kind]["MMCL"], lines[kind][name]
+        lambda a, b, at=at: statistics.crossing(at, a, b), lines[kind]["MMCL"], lines[kind][name]
     )
     first = 1 - predicted(kind, n) / alone[kind, name]
     say = "{:.3f} [{:.3f}, {:.3f}]".format(*where) if where[0] == where[0] else f"not up to {wrong_shares[-1]:.2f}"
@@ -563,7 +565,7 @@ for i in range(filter_draws):
 
 # %%
 def slope(which, first, last):
-    mean, low, _ = interval(theory.loglog_slope([1 / e for e in etas[first:last]], filtered[which, first:last].T))
+    mean, low, _ = interval(statistics.loglog_slope([1 / e for e in etas[first:last]], filtered[which, first:last].T))
     return float(mean), float(mean - low)
 
 
@@ -629,7 +631,7 @@ views = [digits_views(seed=seed + i) for i in range(splits)]
 def whitened(train, test):
     """Both (splits, rows, 32), centred and whitened by the training rows."""
     train, test = torch.stack(train), torch.stack(test)
-    whiten, mean = spectral.whitening(train, ridge=1.0), train.mean(-2, keepdim=True)
+    whiten, mean = covariance.whitening(train, ridge=1.0), train.mean(-2, keepdim=True)
     return (train - mean) @ whiten, (test - mean) @ whiten
 
 

@@ -46,16 +46,23 @@ import torch
 from IPython.display import Markdown
 
 from mmcl import graph, theory
-from mmcl.beyond.matching import EDGE_RULES, Ratio
-from mmcl.data import digits_views, published, spiked
-from mmcl.experiments.monte_carlo import bootstrap, interval
-from mmcl.losses import CLIP, loss_and_covariance
+from mmcl.beyond.detection import calibrate, detect_pairs, score_matrix
+from mmcl.beyond.matching import EDGE_RULES
+from mmcl.beyond.ratio import SCORES, Ratio
+from mmcl.beyond.refit import detect_and_refit
+from mmcl.covariance import loss_and_covariance, truncated_svd, whitening
+from mmcl.data import spiked
+from mmcl.experiments.digits import digits_views
+from mmcl.experiments.published import published
+from mmcl.experiments.section_5_2 import train_published
+from mmcl.losses import CLIP
 from mmcl.metrics import relative_error, sin_theta, top_k_accuracy
-from mmcl.notebook import plots
+from mmcl.notebook import plots, statistics
 from mmcl.notebook.claims import claim, ledger, record, show
-from mmcl.spectral import fit, truncated_svd, whitening
+from mmcl.notebook.statistics import bootstrap, interval
+from mmcl.spectral import fit
 from mmcl.training import random_encoders
-from mmcl.unpaired import SCORES, UnpairedLoss, calibrate, detect_and_refit, detect_pairs, score_matrix, train
+from mmcl.unpaired import UnpairedLoss
 
 if edges not in EDGE_RULES or score not in SCORES or sorted(set(n_unpaired)) != n_unpaired or not 0 <= overlap <= 1:
     raise ValueError(f"edges = {edges!r}, score = {score!r}, n_unpaired = {n_unpaired}, overlap = {overlap}: use one "
@@ -107,7 +114,7 @@ claim("3.1b", "rows shuffled, E the true pairs: S of L' against S of CLIP on the
 # epochs over the pairs with CLIP at $\tau=1$ on normalised embeddings, in batches of 50, then goes on for 100 epochs
 # over $N$ unpaired rows with $L'$, whose edges are the 50 largest cosines of each 50 x 50 batch. Top-1 by cosine among
 # 10,000 test rows is to rise from about 0.4 to 0.6. The published curve is one run per point, on a fresh data set each,
-# as read from the output cells of the authors' notebook (`mmcl.data.published("5.1")`); ours is `draws` runs per point,
+# as read from the output cells of the authors' notebook (`mmcl.published("5.1")`); ours is `draws` runs per point,
 # in float64.
 #
 # One detail of the published code decides how to read it: batch $t$ takes rows $50t$ to $50t+49$ of *both* modalities,
@@ -131,7 +138,7 @@ def top1(encoders, test, queries=None):
 how, trained = dict(epochs=epochs, epochs_unpaired=epochs, batch_size=batch_size, seed=seed), {}
 for rows in n_unpaired:
     _, pairs, rest, test = data(rows)
-    only, both = train(*pairs, *rest, rank, **how)
+    only, both = train_published(*pairs, *rest, rank, **how)
     trained[rows] = torch.stack([top1(only, test), top1(both, test)])
 
 # %%
@@ -140,7 +147,7 @@ in_random_order = []
 for rows in shuffled_sizes:
     _, pairs, rest, test = data(rows)
     order = torch.randperm(rows, generator=torch.Generator().manual_seed(seed))
-    in_random_order.append(top1(train(*pairs, rest[0], rest[1][:, order], rank, **how)[1], test, 2000))
+    in_random_order.append(top1(train_published(*pairs, rest[0], rest[1][:, order], rank, **how)[1], test, 2000))
 in_random_order = torch.stack(in_random_order)
 
 # %% [markdown]
@@ -697,7 +704,7 @@ claim("3.11a", "spectral partition: share of the graph's entries restored, small
 claim("3.11b", "beyond the threshold + 0.03, p < 1/2: accuracy with partition minus without, largest",
       (by_flip[beyond, 1] - by_flip[beyond, 0]).mean(-1).max(), 0, tolerance=(inf, 0.02))
 restored = (by_flip[:, 2] - by_flip[-1:, 2].mean()) / (1 - by_flip[-1, 2].mean())
-at, low, high = bootstrap(lambda v: theory.crossing(flips, 0.5 - v, torch.zeros_like(v)), restored)
+at, low, high = bootstrap(lambda v: statistics.crossing(flips, 0.5 - v, torch.zeros_like(v)), restored)
 claim("3.11c", "p at which the partition has lost half of what it restores, minus the threshold", at - threshold, 0,
       tolerance=0.04)
 

@@ -52,19 +52,18 @@ from IPython.display import Markdown
 from sklearn.decomposition import PCA
 from sklearn.kernel_approximation import Nystroem
 
-from mmcl import data, spectral, theory, unpaired
-from mmcl.beyond import latent_classes as latent
+from mmcl import covariance, spectral, theory
+from mmcl.beyond import latent_classes, refit
 from mmcl.beyond.landmarks import landmark_features
-from mmcl.experiments import autoencoders
-from mmcl.experiments import section_5_1 as encoders
-from mmcl.experiments import section_5_1_linear as graph_study
-from mmcl.experiments import section_5_3 as heads_study
-from mmcl.experiments.images import Images, Unavailable
-from mmcl.experiments.monte_carlo import interval
+from mmcl.experiments import autoencoders, section_5_1, section_5_1_linear, section_5_3
+from mmcl.experiments.digits import digits_views, matched_rows
+from mmcl.experiments.images import Images, Unavailable, load_fashion_mnist, load_mnist
+from mmcl.experiments.published import published
 from mmcl.graph import class_graph, fit_graph
 from mmcl.metrics import class_accuracy
-from mmcl.notebook import plots
+from mmcl.notebook import plots, statistics
 from mmcl.notebook.claims import claim, ledger, show
+from mmcl.notebook.statistics import interval
 
 if data_set not in ("auto", "mnist", "digits") or draws < 2 or n < 50 or classes < 2 or min(rows, tests) < 500:
     raise ValueError(
@@ -73,7 +72,7 @@ if data_set not in ("auto", "mnist", "digits") or draws < 2 or n < 50 or classes
     )
 if feature_kind not in ("codes", "components", "kernel", "graph"):
     raise ValueError(f"feature_kind = {feature_kind!r}; use 'codes', 'components', 'kernel' or 'graph'")
-inf, published = float("inf"), data.published("5.3")
+inf, authors = float("inf"), published("5.3")
 
 # %% [markdown]
 # ## 1 The data
@@ -84,13 +83,13 @@ inf, published = float("inf"), data.published("5.3")
 # %%
 def mnist():
     """Both modalities: images, labels, test images, test labels."""
-    sides = [load() for load in (data.load_mnist, data.load_fashion_mnist)]
+    sides = [load() for load in (load_mnist, load_fashion_mnist)]
     return [(s.images[:rows], s.labels[:rows], s.images_test[:tests], s.labels_test[:tests]) for s in sides]
 
 
 def digits():
     """Two views of the same images, then taken as two modalities that share the class."""
-    v = data.digits_views(seed=seed)
+    v = digits_views(seed=seed)
     return [(v.x, v.labels, v.x_test, v.labels_test), (v.x_tilde, v.labels, v.x_tilde_test, v.labels_test)]
 
 
@@ -161,7 +160,7 @@ def components(x, x_test, count):
 features = [components(a, b, kept) for a, b in zip(images, images_test, strict=True)]
 first, second = ((features[i][0], labels[i], features[i][1], labels_test[i]) for i in (1, 0))
 queries = min(100, int(labels_test[1].bincount().min()))
-graphs = graph_study.study(first, second, noises, clusters, graph_draws, per_side, queries, seed=seed)
+graphs = section_5_1_linear.noisy_graphs(first, second, noises, clusters, graph_draws, per_side, queries, seed=seed)
 kinds, p = len(labels[0].unique()), torch.tensor(noises, dtype=torch.float64)
 
 # %%
@@ -208,7 +207,7 @@ if kinds in clusters and beyond:
 
 # %%
 chance, clean = 1 / kinds, float(plain[:, 0].mean())
-halfway = theory.crossing(noises, (clean + chance) / 2 - plain.mean(0), torch.zeros(len(p), dtype=torch.float64))
+halfway = statistics.crossing(noises, (clean + chance) / 2 - plain.mean(0), torch.zeros(len(p), dtype=torch.float64))
 if noises[-1] == 0.5 and len(beyond) > 1:
     claim("4.5", "p at which half of the accuracy over chance is gone without partition, between the first and last to drown",
           halfway, (drown[0] + drown[-1]) / 2, tolerance=(drown[0] - drown[-1]) / 2)
@@ -286,7 +285,7 @@ print(stored["command"], stored["date"])
 # %%
 if encoder_epochs and real:
     two = [Images(*side) for side in sides]
-    runs = encoders.study(two[1], two[0], noises, seeds=range(seed, seed + 2), epochs=encoder_epochs, progress=True)
+    runs = section_5_1.sweep_flips(two[1], two[0], noises, seeds=range(seed, seed + 2), epochs=encoder_epochs, progress=True)
 else:
     runs = stored["runs"]
 last = {(r["flip"], bool(r["clusters"]), r["seed"]): r["accuracy"][-1] for r in runs}
@@ -354,12 +353,12 @@ if real:
         codes = list(both.map(lambda a, b: autoencoders.codes(a, b, seed, epochs=epochs), images, images_test))
 else:
     codes = [components(a, b, 16) for a, b in zip(images, images_test, strict=True)]
-modalities = [heads_study.Coded(c, y, t, v) for (c, t), y, v in zip(codes, labels, labels_test, strict=True)]
+modalities = [section_5_3.Coded(c, y, t, v) for (c, t), y, v in zip(codes, labels, labels_test, strict=True)]
 
 # %%
 fast = dict(loops=loops, lr_unpaired=2e-5 * rate_scale) if real else {}
 scaled = [replace(m, codes=code_scale * m.codes, codes_test=code_scale * m.codes_test) for m in modalities]
-live = heads_study.study(*(scaled if real else modalities), draws, pairs, seed=seed, **fast)
+live = section_5_3.accuracy_curves(*(scaled if real else modalities), draws, pairs, seed=seed, **fast)
 chance = 1 / len(set(labels[0].tolist()))
 claim("4.20", "heads on the pairs, best epoch: accuracy over chance, smallest of draws",
       live["paired"].amax(1).min() / chance, 1, tolerance=(0, inf))
@@ -501,7 +500,7 @@ def features(kind, draw):
 # %%
 def whitened(x, ridge):
     """The map that centres rows and gives the rows x unit covariance."""
-    mean, root = x.mean(0), spectral.whitening(x, ridge)
+    mean, root = x.mean(0), covariance.whitening(x, ridge)
     return lambda rows: (rows - mean) @ root
 
 
@@ -510,7 +509,7 @@ def accuracy_of(maps, found, test):
     return class_accuracy(z, z_tilde, *labels_test)
 
 
-drawn = [data.matched_rows(*labels, seed + d) for d in range(draws)]
+drawn = [matched_rows(*labels, seed + d) for d in range(draws)]
 rank = min(classes, 16) - 1
 accuracy, spectra = {}, {}
 for kind in ("codes", "components", "kernel", "graph"):
@@ -579,7 +578,7 @@ for draw in drawn:
         order = torch.randperm(few, generator=torch.Generator().manual_seed(seed))
         more = [w[0][r[2 * pairs : 2 * pairs + few]] for w, r in zip(whole, draw, strict=True)]
         known = (m(a) for m, a in zip(maps, x, strict=True))
-        found = unpaired.detect_and_refit(*known, maps[0](more[0]), maps[1](more[1][order]), rank)
+        found = refit.detect_and_refit(*known, maps[0](more[0]), maps[1](more[1][order]), rank)
         name = f"one-to-one, {kind}"
         seconds[name] = seconds.get(name, 0) + (time.perf_counter() - start) / draws
         accuracy[name] = torch.cat([accuracy.get(name, torch.empty(0)), torch.tensor([accuracy_of(maps, found, test)])])
@@ -589,7 +588,7 @@ for draw in drawn:
     start = time.perf_counter()
     x, test, ridge = features(feature_kind, draw)
     maps = [whitened(a, ridge) for a in x]
-    groups = latent.detect_classes(*x, classes, ridge=0.1, starts=6, moves=20, seed=seed)
+    groups = latent_classes.detect_classes(*x, classes, ridge=0.1, starts=6, moves=20, seed=seed)
     own, true = [m(a) for m, a in zip(maps, x, strict=True)], labels[0][draw[0][:pairs]]
     fits = {"classes": fit_graph(*own, class_graph(groups.labels, groups.labels), rank)}
     seconds["classes"] = seconds.get("classes", 0) + (time.perf_counter() - start) / draws

@@ -6,7 +6,10 @@ import pytest
 import sklearn.datasets
 import torch
 
-from mmcl.data import as_generator, digits_views, published, spiked
+from mmcl._checks import as_generator
+from mmcl.data import spiked
+from mmcl.experiments.digits import digits_views
+from mmcl.experiments.published import published
 
 
 def test_spiked_has_the_shapes_it_promises():

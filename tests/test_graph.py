@@ -5,20 +5,11 @@ import pytest
 import torch
 from sklearn.metrics import adjusted_rand_score
 
-from mmcl.experiments.section_5_1_linear import study
-from mmcl.graph import (
-    class_graph,
-    class_retrieval,
-    cluster,
-    fit_graph,
-    graph_covariance,
-    graph_weights,
-    partition,
-    per_class,
-    spectral_coordinates,
-)
+from mmcl.covariance import cross_covariance, whitening
+from mmcl.experiments.section_5_1_linear import class_retrieval, noisy_graphs, per_class
+from mmcl.graph import class_graph, cluster, fit_graph, graph_covariance, graph_weights, partition, spectral_coordinates
 from mmcl.metrics import top_k_accuracy
-from mmcl.spectral import cross_covariance, fit, whitening
+from mmcl.spectral import fit
 from mmcl.theory import partition_threshold
 
 
@@ -236,7 +227,7 @@ def test_a_study_of_graphs_repeats_the_single_steps_and_follows_its_predictions(
     flips, side = [0.0, 0.2, 0.5], torch.arange(4).repeat_interleave(100)
     centres = rows(2, 4, 6)
     (x, x_test), (x_tilde, x_tilde_test) = ((c[side] + rows(2, 400, 6, seed=i + 1)) for i, c in enumerate(centres))
-    found = study(
+    found = noisy_graphs(
         (x, side, x_test, side), (x_tilde, side, x_tilde_test, side), flips, [2, 4], 6, rows=40, sets=10, seed=3
     )
     assert all(

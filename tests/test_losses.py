@@ -7,9 +7,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-import mmcl.losses
-from mmcl.losses import LOSSES, loss_and_covariance, resolve
-from mmcl.spectral import cross_covariance
+import mmcl.covariance
+from mmcl.covariance import cross_covariance, loss_and_covariance
+from mmcl.losses import LOSSES, resolve
 
 
 # Every loss at parameters that are not its defaults, beside the table of the paper: phi, psi, eps, nu.
@@ -174,8 +174,8 @@ def test_gradient_is_minus_the_trace_gradient(name, shape):
 
 def in_blocks(monkeypatch, entries, *arguments):
     whole = loss_and_covariance(*arguments)
-    monkeypatch.setattr(mmcl.losses, "KEEP", 0)
-    monkeypatch.setattr(mmcl.losses, "BLOCK", entries)
+    monkeypatch.setattr(mmcl.covariance, "KEEP", 0)
+    monkeypatch.setattr(mmcl.covariance, "BLOCK", entries)
     return whole, loss_and_covariance(*arguments)
 
 

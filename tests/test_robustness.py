@@ -8,11 +8,12 @@ import torch
 from sklearn.linear_model import Ridge
 
 from mmcl.beyond.filtering import filtered_fit
+from mmcl.covariance import cross_covariance, truncated_svd
 from mmcl.data import spiked
-from mmcl.experiments.monte_carlo import probe_risk
-from mmcl.metrics import sin_theta
-from mmcl.spectral import cross_covariance, fit, truncated_svd
-from mmcl.theory import crossing, loglog_slope, multimodal_error, rate_bound, unimodal_error
+from mmcl.metrics import probe_risk, sin_theta
+from mmcl.notebook.statistics import crossing, loglog_slope
+from mmcl.spectral import fit
+from mmcl.theory import multimodal_error, rate_bound, unimodal_error
 from mmcl.unimodal import fit_masked, fit_pca
 
 KINDS = ["isotropic", "diagonal", "correlated"]

@@ -8,9 +8,10 @@ import torch
 import torch.nn.functional as F
 from sklearn.cross_decomposition import PLSSVD
 
-from mmcl.losses import LOSSES, loss_and_covariance
+from mmcl.covariance import balanced_factors, cross_covariance, loss_and_covariance, truncated_svd, whitening
+from mmcl.losses import LOSSES
 from mmcl.metrics import sin_theta
-from mmcl.spectral import balanced_factors, cross_covariance, fit, truncated_svd, whitening
+from mmcl.spectral import fit
 
 
 def normal(*shape, seed):

@@ -7,10 +7,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mmcl.losses import LOSSES, loss_and_covariance
+from mmcl.covariance import cross_covariance, loss_and_covariance
+from mmcl.losses import LOSSES
 from mmcl.metrics import sin_theta
-from mmcl.spectral import cross_covariance, fit
-from mmcl.training import adamw, curvature, gradient_descent, lbfgs, projected_step, random_encoders
+from mmcl.spectral import curvature, fit, projected_step
+from mmcl.training import adamw, gradient_descent, lbfgs, random_encoders
 
 
 def normal(*shape, seed):

@@ -7,9 +7,9 @@ import pytest
 import torch
 from sklearn.decomposition import PCA
 
+from mmcl.covariance import cross_covariance
 from mmcl.data import spiked
 from mmcl.metrics import sin_theta
-from mmcl.spectral import cross_covariance
 from mmcl.unimodal import fit_masked, fit_pca, masked_views, train_masked
 
 

@@ -6,15 +6,19 @@ import scipy.special
 import scipy.stats
 import torch
 
-from mmcl.beyond import matching as edges
-from mmcl.beyond.detection import log_likelihood, problem
-from mmcl.beyond.matching import EDGE_RULES, SCORES, Scores, gaussian_ratio, log_odds
+from mmcl.beyond import matching
+from mmcl.beyond.detection import calibrate, cross_fit, detect_pairs, log_likelihood, score_matrix
+from mmcl.beyond.matching import EDGE_RULES, Scores, log_odds
+from mmcl.beyond.ratio import SCORES, gaussian_ratio
+from mmcl.beyond.refit import detect_and_refit
+from mmcl.covariance import cross_covariance, loss_and_covariance
 from mmcl.data import spiked
-from mmcl.losses import CLIP, loss_and_covariance
+from mmcl.experiments.section_5_2 import train_published
+from mmcl.losses import CLIP
 from mmcl.metrics import sin_theta
-from mmcl.spectral import cross_covariance, fit
+from mmcl.spectral import fit
 from mmcl.training import random_encoders
-from mmcl.unpaired import UnpairedLoss, calibrate, detect_and_refit, detect_pairs, score_matrix, train
+from mmcl.unpaired import UnpairedLoss
 
 
 def normal(*shape, seed=0):
@@ -86,8 +90,8 @@ def test_unpaired_loss_walked_in_blocks_is_the_whole(monkeypatch):
     whole = loss_and_covariance(p.x, p.x_tilde, g1, g2, loss)
     s = (p.x @ g1.mT) @ (p.x_tilde @ g2.mT).mT
     torch.testing.assert_close(whole, (loss(s), cross_covariance(p.x, p.x_tilde, loss.weights(s))))
-    monkeypatch.setattr("mmcl.losses.KEEP", 100)
-    monkeypatch.setattr("mmcl.losses.BLOCK", 350)
+    monkeypatch.setattr("mmcl.covariance.KEEP", 100)
+    monkeypatch.setattr("mmcl.covariance.BLOCK", 350)
     torch.testing.assert_close(loss_and_covariance(p.x, p.x_tilde, g1, g2, loss), whole)
 
 
@@ -194,7 +198,7 @@ def test_an_assignment_too_large_to_keep_is_the_mutual_neighbours_and_too_many_e
     assert len(EDGE_RULES["top_b"](scores, 72)) == 72
     with pytest.raises(ValueError, match="count = 73 edges; 9 x 8 rows have 72"):
         EDGE_RULES["top_b"](scores, 73)
-    monkeypatch.setattr(edges, "DENSE", 71)
+    monkeypatch.setattr(matching, "DENSE", 71)
     assert torch.equal(EDGE_RULES["assignment"](scores), EDGE_RULES["mutual"](scores))
 
 
@@ -242,11 +246,11 @@ def test_calibrated_ratio_is_likelier_on_new_pairs_than_the_plain_one_and_near_t
 def test_a_fold_is_left_out_with_its_known_pairs_and_with_the_edges_of_its_rows():
     data, _, _ = overlapping(10, 9, 8, 8, seed=23, rank=2)
     found = torch.tensor([[0, 3], [4, 1], [6, 2], [8, 0]])
-    x, x_tilde = problem(*data, 2, folds=4).pairs(found, without=0)
+    x, x_tilde = cross_fit(*data, 2, folds=4).pairs(found, without=0)
     expected = torch.cat([data[0][[1, 2, 3, 5, 6, 7, 9]], data[2][[6]]])
     assert torch.equal(x, expected)
     assert torch.equal(x_tilde[-1], data[3][2])
-    assert len(problem(*data, 2, folds=4).pairs(found)[0]) == 14
+    assert len(cross_fit(*data, 2, folds=4).pairs(found)[0]) == 14
 
 
 def test_log_likelihood_is_the_sum_of_the_scores_of_the_pairs():
@@ -327,7 +331,7 @@ def test_bad_input_of_detection_is_named():
     ):
         with pytest.raises(ValueError, match=message):
             detect_and_refit(*arguments, 5, **options)
-    with pytest.raises(ValueError, match="no density ratio; use mmcl.unpaired.calibrate"):
+    with pytest.raises(ValueError, match="no density ratio; use mmcl.beyond.detection.calibrate"):
         score_matrix(fit(x, x_tilde, 5), x, x_tilde)
     with pytest.raises(ValueError, match="fit.pairs goes up to"):
         detect_pairs(detect_and_refit(*data, 5), x, x_tilde, more[:5], more_tilde)
@@ -384,7 +388,7 @@ def test_with_unequal_sides_and_with_no_partner_at_all_the_rate_holds_too():
 def test_training_is_the_published_loop_written_out():
     p = spiked(160, 8, 7, 3, seed=18)
     data = p.x[:40], p.x_tilde[:40], p.x[40:], p.x_tilde[40:]
-    first, both = train(*data, 3, tau=0.8, lr=0.01, epochs=3, epochs_unpaired=2, batch_size=20, seed=5)
+    first, both = train_published(*data, 3, tau=0.8, lr=0.01, epochs=3, epochs_unpaired=2, batch_size=20, seed=5)
     layers = [torch.nn.Linear(d, 3, bias=False, dtype=torch.float64) for d in (8, 7)]
     for layer, g in zip(layers, random_encoders(*data[:2], 3, 5), strict=True):
         layer.weight.data = g.clone()
@@ -408,7 +412,7 @@ def test_draws_are_trained_apart():
     changed = p.x.clone()
     changed[1] = changed[1].flip(0)
     runs = [
-        train(
+        train_published(
             x[:, :20], p.x_tilde[:, :20], x[:, 20:], p.x_tilde[:, 20:], 3, epochs=2, epochs_unpaired=2, batch_size=10
         )[1]
         for x in (p.x, changed)
@@ -420,7 +424,7 @@ def test_draws_are_trained_apart():
 def test_rows_without_counterpart_are_not_trained_on_and_batches_larger_than_the_data_are_refused():
     p = spiked(60, 8, 7, 3, seed=20)
     known, how = (p.x[:20], p.x_tilde[:20]), dict(rank=3, epochs=1, epochs_unpaired=1, batch_size=10)
-    longer = train(*known, p.x[20:], p.x_tilde[20:50], **how)[1]
-    torch.testing.assert_close(longer, train(*known, p.x[20:50], p.x_tilde[20:50], **how)[1])
+    longer = train_published(*known, p.x[20:], p.x_tilde[20:50], **how)[1]
+    torch.testing.assert_close(longer, train_published(*known, p.x[20:50], p.x_tilde[20:50], **how)[1])
     with pytest.raises(ValueError, match="batch_size = 50, but there are only 40"):
-        train(p.x[20:], p.x_tilde[20:], p.x[:20], p.x_tilde[:20], 3, epochs=0)
+        train_published(p.x[20:], p.x_tilde[20:], p.x[:20], p.x_tilde[:20], 3, epochs=0)

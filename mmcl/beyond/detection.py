@@ -7,14 +7,15 @@ import torch
 from scipy.stats import false_discovery_control
 
 from mmcl._checks import all_finite, as_rows, at_least, paired, rank_at_most
-from mmcl.beyond.matching import EDGE_RULES, SCORES, Scores, density_ratio, gaussian_ratio, log_odds
+from mmcl.beyond.matching import EDGE_RULES, Scores, log_odds
+from mmcl.beyond.ratio import SCORES, density_ratio, gaussian_ratio
 from mmcl.spectral import fit
 
 FACTORS = 1 - torch.logspace(-3, 0, 49, dtype=torch.float64)[:-1]  # tried for the shrinking of correlations
 
 
 @dataclass(frozen=True)
-class Detected:
+class DetectedPairs:
     """Pairs found among unpaired rows.
 
     Attributes:
@@ -30,7 +31,7 @@ class Detected:
 
 
 @dataclass(frozen=True)
-class Problem:
+class CrossFit:
     """Known pairs and unpaired rows, and the folds they are dealt into: row i of either belongs to fold i mod folds."""
 
     x: torch.Tensor
@@ -68,8 +69,8 @@ class Problem:
         return [shrunk(r, factor) for r in ratios], factor
 
 
-def problem(x, x_tilde, x_unpaired, x_tilde_unpaired, rank, folds):
-    """`Problem` from checked input: pairs (n, d), unpaired rows of any number (N1, d1), (N2, d2)."""
+def cross_fit(x, x_tilde, x_unpaired, x_tilde_unpaired, rank, folds):
+    """`CrossFit` from checked input: pairs (n, d), unpaired rows of any number (N1, d1), (N2, d2)."""
     x, x_tilde = paired(x, x_tilde)
     if x.ndim > 2:
         raise ValueError(f"x has shape {tuple(x.shape)}; detection takes one data set at a time, (n, d1)")
@@ -90,7 +91,7 @@ def problem(x, x_tilde, x_unpaired, x_tilde_unpaired, rank, folds):
         if rows.ndim > 2 or rows.shape[-1] != d:
             raise ValueError(f"{name} has shape {tuple(rows.shape)}; give rows of the dimension of the pairs, (N, {d})")
         more.append(all_finite(name, rows) if len(rows) else rows)
-    return Problem(x, x_tilde, *more, rank, folds)
+    return CrossFit(x, x_tilde, *more, rank, folds)
 
 
 def log_likelihood(ratio, x, x_tilde, factors):
@@ -121,12 +122,12 @@ def calibrate(fit, x, x_tilde, folds=5):
         ValueError: for bad data, or too few pairs for the folds and the rank.
     """
     rank = fit.g1.shape[-2]
-    p = problem(x, x_tilde, torch.empty(0, fit.g1.shape[-1]), torch.empty(0, fit.g2.shape[-1]), rank, folds)
+    p = cross_fit(x, x_tilde, torch.empty(0, fit.g1.shape[-1]), torch.empty(0, fit.g2.shape[-1]), rank, folds)
     return calibrated(fit, p, torch.empty(0, 2, dtype=torch.int64))
 
 
 def calibrated(fit, p, edges):
-    """`Ratio` of encoders fitted to the known pairs and edges of a `Problem`."""
+    """`Ratio` of encoders fitted to the known pairs and edges of a `CrossFit`."""
     return shrunk(gaussian_ratio(fit, *p.pairs(edges)), p.models(edges)[1])
 
 
@@ -172,7 +173,7 @@ def detect_pairs(
         folds: of the cross-fit, at least 2.
 
     Returns:
-        `Detected`.
+        `DetectedPairs`.
 
     Raises:
         ValueError: for bad data, fdr, rule or score.
@@ -180,7 +181,7 @@ def detect_pairs(
     Reference: V. Vovk, Cross-conformal predictors, 2015 (the p-values); Bates, Candes, Lei, Romano, Sesia, Testing for
     outliers with conformal p-values, Annals of Statistics 2023 (with Benjamini-Hochberg); notebook 03, sections 4, 5.
     """
-    p = problem(x, x_tilde, x_unpaired, x_tilde_unpaired, fit.g1.shape[-2], folds)
+    p = cross_fit(x, x_tilde, x_unpaired, x_tilde_unpaired, fit.g1.shape[-2], folds)
     before = getattr(fit, "pairs", torch.empty(0, 2, dtype=torch.int64))
     if len(before) and bool((before.amax(0) >= torch.tensor([len(p.more), len(p.more_tilde)])).any()):
         raise ValueError(f"fit.pairs goes up to {before.amax(0).tolist()}; pass the unpaired rows it was made with")
@@ -200,7 +201,7 @@ def checked(fdr, edges, score):
 def detect(fit, p, before, fdr, rule, score):
     """`detect_pairs` after the checks; ``before`` are edges that the fit was made with."""
     if not len(p.more) or not len(p.more_tilde):
-        return Detected(torch.empty(0, 2, dtype=torch.int64), torch.empty(0, dtype=p.x.dtype))
+        return DetectedPairs(torch.empty(0, 2, dtype=torch.int64), torch.empty(0, dtype=p.x.dtype))
     if fdr is not None:
         return controlled(p, before, fdr)
     ratio = fit if hasattr(fit, "correlations") else calibrated(fit, p, before)
@@ -209,7 +210,7 @@ def detect(fit, p, before, fdr, rule, score):
     found = found[found[:, 0].argsort(stable=True)]
     s, own = likely.summary, likely.of(found)
     others = (s.row_sum[found[:, 0]] - own).exp() + (s.column_sum[found[:, 1]] - own).exp() - 2
-    return Detected(found, 1 / (1 + others.clamp(min=0)))
+    return DetectedPairs(found, 1 / (1 + others.clamp(min=0)))
 
 
 def controlled(p, before, fdr):
@@ -231,4 +232,4 @@ def controlled(p, before, fdr):
     keep = rate <= fdr
     best = odds.new_full((n2,), -math.inf).scatter_reduce(0, at[keep], odds[keep], "amax")
     keep &= odds == best[at]  # of rows that want the same column, the likeliest
-    return Detected(torch.stack([keep.nonzero().squeeze(1), at[keep]], 1), odds[keep].sigmoid(), rate[keep])
+    return DetectedPairs(torch.stack([keep.nonzero().squeeze(1), at[keep]], 1), odds[keep].sigmoid(), rate[keep])

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from mmcl._checks import paired, rank_at_most
-from mmcl.losses import BLOCK
-from mmcl.spectral import balanced_factors, truncated_svd
+from mmcl.covariance import BLOCK, balanced_factors, truncated_svd
 
 
 @dataclass(frozen=True)

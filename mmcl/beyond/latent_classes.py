@@ -11,7 +11,7 @@ FLOOR = 0.01  # smallest probability of a class that a regression may claim
 
 
 @dataclass(frozen=True)
-class Detected:
+class DetectedClasses:
     """Classes found among pairs.
 
     Attributes:
@@ -40,7 +40,7 @@ def detect_classes(x, x_tilde, classes, ridge=0.1, starts=20, moves=100, seed=0)
         seed: int, of the search.
 
     Returns:
-        Detected.
+        DetectedClasses.
 
     Raises:
         ValueError: for bad data or numbers.
@@ -93,4 +93,4 @@ def _improve(smoothers, labels, classes, steps=30):
         before, labels = labels, joint.argmax(1)
         if torch.equal(before, labels):
             break
-    return Detected(before, float(joint.sum(1).log().mean()))
+    return DetectedClasses(before, float(joint.sum(1).log().mean()))

@@ -48,7 +48,7 @@ def _dense(*widths):
     return [module for layer in layers[:-1] for module in (layer, nn.ReLU())] + layers[-1:]
 
 
-def train(images, epochs=10, batch_size=256, lr=2e-3, seed=0, progress=False):
+def train_autoencoder(images, epochs=10, batch_size=256, lr=2e-3, seed=0, progress=False):
     """An autoencoder that minimises the mean squared error of the pixels, by AdamW.
 
     Args:
@@ -99,7 +99,7 @@ def codes(images, images_test, seed=0, progress=False, **settings):
 
     Args:
         images, images_test: (n, 28, 28), (m, 28, 28) uint8.
-        seed, settings: of `train`.
+        seed, settings: of `train_autoencoder`.
         progress: show a progress bar on stderr.
 
     Returns:
@@ -110,7 +110,7 @@ def codes(images, images_test, seed=0, progress=False, **settings):
         key.update(np.ascontiguousarray(a).tobytes())
     path = cache_folder() / f"codes-{key.hexdigest()[:16]}.npz"
     if not path.is_file():
-        model = train(images, seed=seed, progress=progress, **settings)
+        model = train_autoencoder(images, seed=seed, progress=progress, **settings)
         _save_whole(path, train=encode(model, images).numpy(), test=encode(model, images_test).numpy())
     with np.load(path) as kept:
         return torch.from_numpy(kept["train"]), torch.from_numpy(kept["test"])

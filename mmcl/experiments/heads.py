@@ -4,8 +4,7 @@ import torch
 import torch.nn.functional as F
 from tqdm.auto import tqdm
 
-from mmcl._checks import at_least, positive
-from mmcl.data import as_generator
+from mmcl._checks import as_generator, at_least, positive
 from mmcl.metrics import class_accuracy
 
 HOW = ("pairs", "detected", "transposed")
@@ -59,7 +58,7 @@ def objective(z, z_tilde, edges, tau):
     return ((push - (edges * s).sum((-2, -1))) / s.shape[-1]).sum()
 
 
-def train(
+def train_heads(
     heads,
     codes,
     codes_tilde,

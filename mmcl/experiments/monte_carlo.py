@@ -2,7 +2,8 @@
 
 import torch
 
-from mmcl.data import Spiked, as_generator, spiked
+from mmcl._checks import as_generator
+from mmcl.data import Spiked, spiked
 from mmcl.metrics import sin_theta
 
 ENTRIES = 2**21  # data entries held at a time (16 MB in float64, what caches like); draws beyond are done in chunks
@@ -32,30 +33,6 @@ def errors(methods, n, d1, d2, rank, draws, seed=0, **model):
     return {name: torch.cat(values) for name, values in found.items()}
 
 
-def interval(values, dim=-1):
-    """Mean over draws and its 95 % confidence limits (normal): three tensors without ``dim``."""
-    mean = values.mean(dim)
-    half = 1.96 * values.std(dim) / values.shape[dim] ** 0.5
-    return mean, mean - half, mean + half
-
-
-def bootstrap(statistic, *samples, resamples=500, seed=0):
-    """95 % percentile interval of a statistic of means over draws.
-
-    Args:
-        statistic: function of the means, one (resamples, ...) tensor per sample, vectorised over its first dimension.
-        samples: (..., draws) tensors; all are resampled with the same draws, so that their dependence is kept.
-
-    Returns:
-        The statistic of the sample means, and its lower and upper limits (quantiles over finite resamples).
-    """
-    draws = samples[0].shape[-1]
-    pick = torch.randint(draws, (resamples, draws), generator=as_generator(seed))
-    found = statistic(*(s[..., pick].mean(-1).movedim(-1, 0) for s in samples))
-    low, high = found.nanquantile(torch.tensor([0.025, 0.975], dtype=found.dtype), 0)
-    return statistic(*(s.mean(-1).unsqueeze(0) for s in samples))[0], low, high
-
-
 def stored(n, d1, d2, rank, seed=0, dtype=torch.float32, chunk=2**17, **model):
     """One long draw of the spiked model, kept in ``dtype`` and drawn chunk by chunk, so that float64 is never kept.
 
@@ -77,24 +54,3 @@ def stored(n, d1, d2, rank, seed=0, dtype=torch.float32, chunk=2**17, **model):
         more = spiked(rows.stop - start, d1, d2, rank, seed=generator, **model)
         x[rows], x_tilde[rows], wrong[rows] = more.x, more.x_tilde, more.wrong
     return Spiked(x, x_tilde, p.u1, p.u2, None, None, wrong, p.noise, p.noise_tilde)
-
-
-def probe_risk(features, targets, features_test, targets_test, ridge=1e-6):
-    """Mean squared error of a linear probe: ridge regression with intercept, fitted and tested on given features.
-
-    Args:
-        features, targets: (..., m, r), (..., m, k) the labelled rows.
-        features_test, targets_test: (..., t, r), (..., t, k).
-        ridge: penalty, as a share of the features' mean variance, which keeps m <= r solvable.
-
-    Returns:
-        Mean squared error per target (...,), and the share of signs predicted wrongly (...,).
-    """
-    mean, level = features.mean(-2, keepdim=True), targets.mean(-2, keepdim=True)
-    a = features - mean
-    gram = a.mT @ a
-    gram = gram + ridge * gram.diagonal(dim1=-2, dim2=-1).mean(-1)[..., None, None] * torch.eye(a.shape[-1]).to(gram)
-    weights = torch.linalg.solve(gram, a.mT @ (targets - level))
-    predicted = (features_test - mean) @ weights + level
-    wrong = (predicted.sign() != targets_test.sign()).to(predicted.dtype)
-    return (predicted - targets_test).square().mean((-2, -1)), wrong.mean((-2, -1))

@@ -1,7 +1,7 @@
 """The encoders of Section 5.2, one convolutional and one dense, trained on a graph of pairs by InfoNCE.
 
-``python -m mmcl.experiments.section_5_1 notebooks/stored/section_5_2.json`` makes the stored results that notebook 04 draws: about
-a quarter of an hour on one core, data from the folder in MMCL_DATA or downloaded.
+``python -m mmcl.experiments.section_5_1 notebooks/stored/section_5_2.json`` makes the stored results that notebook
+04 draws: about a quarter of an hour on one core, data from the folder in MMCL_DATA or downloaded.
 """
 
 import datetime
@@ -15,8 +15,9 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from mmcl._checks import at_least
-from mmcl.data import load_fashion_mnist, load_mnist
-from mmcl.graph import class_graph, class_retrieval, partition, per_class
+from mmcl.experiments.images import load_fashion_mnist, load_mnist
+from mmcl.experiments.section_5_1_linear import class_retrieval, per_class
+from mmcl.graph import class_graph, partition
 
 TESTS = 100, 100  # queries per class, and sets of candidates
 SETTING = {
@@ -75,7 +76,7 @@ def published_sgd(parameters):
     return torch.optim.SGD(parameters, lr=2e-3, momentum=0.9)
 
 
-def train(images, images_tilde, edges, evaluate, epochs=20, every=5, batch_size=100, optimizer=adamw, seed=0):
+def train_networks(images, images_tilde, edges, evaluate, epochs=20, every=5, batch_size=100, optimizer=adamw, seed=0):
     """The two encoders, trained on a graph of pairs with cosine similarities at temperature 1, as published.
 
     Args:
@@ -141,7 +142,7 @@ def experiment(first, second, flip, clusters=None, images=50, seed=0, known=None
         seed: of images, flips, partition and training.
         known: dict that remembers curves by graph, so that runs with the same seed and settings whose graphs are
             equal, as after an exact partition, are trained once.
-        training: further arguments of `train`.
+        training: further arguments of `train_networks`.
 
     Returns:
         dict with flip, clusters, images, seed, and the lists epoch and accuracy.
@@ -161,12 +162,14 @@ def experiment(first, second, flip, clusters=None, images=50, seed=0, known=None
 
     known, key = {} if known is None else known, (seed, images, edges.numpy().tobytes())
     if key not in known:
-        known[key] = train(first.images[rows], second.images[rows_tilde], edges, evaluate, seed=seed, **training)
+        known[key] = train_networks(
+            first.images[rows], second.images[rows_tilde], edges, evaluate, seed=seed, **training
+        )
     epoch, accuracy = known[key]
     return dict(flip=flip, clusters=clusters, images=images, seed=seed, epoch=epoch, accuracy=accuracy)
 
 
-def study(first, second, flips, clusters=10, seeds=(0, 1), progress=False, **training):
+def sweep_flips(first, second, flips, clusters=10, seeds=(0, 1), progress=False, **training):
     """`experiment` for every seed and flip, without and with a partition into ``clusters``.
 
     Returns:
@@ -195,7 +198,7 @@ def main(path, draws=2):
         sgd = dict(optimizer=published_sgd, batch_size=500, epochs=epochs, every=10)
         stored["published"].append(experiment(first, second, 0.0, images=images, **sgd))
     for seed in range(draws):
-        stored["runs"] += study(first, second, (0.0, 0.2, 0.3, 0.4, 0.45), seeds=[seed], progress=True)
+        stored["runs"] += sweep_flips(first, second, (0.0, 0.2, 0.3, 0.4, 0.45), seeds=[seed], progress=True)
         _write(path, stored)
 
 

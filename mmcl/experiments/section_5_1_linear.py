@@ -7,10 +7,12 @@ from sklearn.metrics import adjusted_rand_score
 from tqdm.auto import tqdm
 
 from mmcl import graph
+from mmcl._checks import as_generator
+from mmcl.metrics import top_k_accuracy
 
 
 @dataclass(frozen=True)
-class GraphStudy:
+class NoisyGraphs:
     """What became of `draws` graphs with each share of flipped edges (``flips``).
 
     Attributes:
@@ -28,7 +30,7 @@ class GraphStudy:
     strength: torch.Tensor
 
 
-def study(first, second, flips, clusters=(10,), draws=10, rows=50, queries=100, sets=20, seed=0, progress=False):
+def noisy_graphs(first, second, flips, clusters=(10,), draws=10, rows=50, queries=100, sets=20, seed=0, progress=False):
     """Graphs on random rows of two modalities with classes, noise, partitions and `fit_graph`, all draws.
 
     The rank of the encoders is the number of classes minus 1. The accuracy is that of `class_retrieval`, with test
@@ -45,7 +47,7 @@ def study(first, second, flips, clusters=(10,), draws=10, rows=50, queries=100, 
         progress: show a progress bar on stderr.
 
     Returns:
-        GraphStudy.
+        NoisyGraphs.
 
     Reference: arXiv 2302.06232, Section 5.2; notebook 04.
     """
@@ -53,15 +55,15 @@ def study(first, second, flips, clusters=(10,), draws=10, rows=50, queries=100, 
     found = [_draw(first, second, flips, clusters, rows, queries, sets, number) for number in bar]
     accuracy, agreement, *others = zip(*found, strict=True)
     by_k = ({k: torch.stack([one[k] for one in each]) for k in each[0]} for each in (accuracy, agreement))
-    return GraphStudy(*by_k, *(torch.stack(other) for other in others))
+    return NoisyGraphs(*by_k, *(torch.stack(other) for other in others))
 
 
 def _draw(first, second, flips, clusters, rows, queries, sets, number):
-    """The fields of `GraphStudy` for one draw."""
+    """The fields of `NoisyGraphs` for one draw."""
     (x, labels, *test), (x_tilde, labels_tilde, *test_tilde) = first, second
     generator = torch.Generator().manual_seed(number)
-    at, at_tilde = (graph.per_class(each, rows, generator).flatten() for each in (labels, labels_tilde))
-    asked, offered = graph.per_class(test[1], queries, generator), graph.per_class(test_tilde[1], sets, generator, 200)
+    at, at_tilde = (per_class(each, rows, generator).flatten() for each in (labels, labels_tilde))
+    asked, offered = per_class(test[1], queries, generator), per_class(test_tilde[1], sets, generator, 200)
     x, x_tilde, labels, labels_tilde = x[at], x_tilde[at_tilde], labels[at], labels_tilde[at_tilde]
     edges = torch.stack([graph.class_graph(labels, labels_tilde, p, number) for p in flips])
     rank = len(labels.unique()) - 1
@@ -71,7 +73,7 @@ def _draw(first, second, flips, clusters, rows, queries, sets, number):
     for k, e in [(None, edges), *((k, graph.class_graph(*part)) for k, part in parts.items())]:
         fit = graph.fit_graph(x, x_tilde, e, rank)
         candidates = test_tilde[0][offered.T] @ fit.g2.mT[..., None, :, :]
-        accuracy[k] = graph.class_retrieval(test[0][asked.flatten()] @ fit.g1.mT, candidates, test[1][asked.flatten()])
+        accuracy[k] = class_retrieval(test[0][asked.flatten()] @ fit.g1.mT, candidates, test[1][asked.flatten()])
     agreement = {k: torch.tensor([adjusted_rand_score(labels, c) for c in part[0]]) for k, part in parts.items()}
     return (
         accuracy,
@@ -89,3 +91,47 @@ def _overlap(z, labels):
 
 def _signal(s, rank):
     return (s * s[0]).sum((-2, -1)) / s[0].square().sum(), torch.linalg.svdvals(s[0])[:rank]
+
+
+def per_class(labels, count, seed=0, first=None):
+    """Random rows of every class.
+
+    Args:
+        labels: (n,) integer classes.
+        count: rows of each class.
+        seed: int or `torch.Generator`.
+        first: draw among the first so many rows of each class, None among all.
+
+    Returns:
+        (classes, count) row indices, classes in increasing order.
+
+    Raises:
+        ValueError: if a class has fewer rows.
+    """
+    generator, found = as_generator(seed), []
+    for c in labels.unique():
+        rows = (labels == c).nonzero().squeeze(-1)[:first]
+        if len(rows) < count:
+            raise ValueError(
+                f"class {int(c)} has {len(rows)} rows to draw from, fewer than {count}; ask for at most that"
+            )
+        found.append(rows[torch.randperm(len(rows), generator=generator)[:count]])
+    return torch.stack(found)
+
+
+def class_retrieval(z, z_tilde, labels):
+    """The accuracy of Section 5.2: a query is right if, of one candidate per class, that of its class is nearest.
+
+    Args:
+        z: (..., m, r) embeddings of the queries.
+        z_tilde: (..., sets, classes, r) embeddings of the candidates; accuracies are averaged over sets.
+        labels: (m,) classes of the queries, 0 to classes - 1, which index the candidates.
+
+    Returns:
+        (...,) share of queries that are right, nearest meaning by cosine.
+
+    Reference: arXiv 2302.06232, Section 5.2: 1,000 Fashion-MNIST test images as queries, 20 sets of 10 MNIST images
+    as candidates, drawn from the first 200 test images of each digit.
+    """
+    queries = z.unsqueeze(-3).expand(*z_tilde.shape[:-2], *z.shape[-2:])
+    return top_k_accuracy(queries, z_tilde, targets=labels).mean(-1)

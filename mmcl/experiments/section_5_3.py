@@ -1,7 +1,7 @@
 """Section 5.3 as published, over several draws of the pairs, and its stored results.
 
-``python -m mmcl.experiments.section_5_3 notebooks/stored/section_5_3.json`` makes the stored results that notebook 04 draws: a
-quarter of an hour on one idle core, data from the folder in MMCL_DATA or downloaded.
+``python -m mmcl.experiments.section_5_3 notebooks/stored/section_5_3.json`` makes the stored results that notebook
+04 draws: a quarter of an hour on one idle core, data from the folder in MMCL_DATA or downloaded.
 """
 
 import datetime
@@ -13,9 +13,10 @@ from pathlib import Path
 
 import torch
 
-from mmcl.data import load_fashion_mnist, load_mnist, matched_rows
 from mmcl.experiments.autoencoders import codes as codes_of
-from mmcl.experiments.heads import HOW, accuracy, random_heads, train
+from mmcl.experiments.digits import matched_rows
+from mmcl.experiments.heads import HOW, accuracy, random_heads, train_heads
+from mmcl.experiments.images import load_fashion_mnist, load_mnist
 
 LOOP = 5  # epochs between looks at the validation pairs
 ACCEPT = 1.1  # factor by which a model must beat the best so far there to become the one that detects edges
@@ -31,7 +32,9 @@ class Coded:
     labels_test: torch.Tensor
 
 
-def study(first, second, draws=3, n=500, epochs=100, loops=20, lr_unpaired=2e-5, queries=2000, seed=0, progress=False):
+def accuracy_curves(
+    first, second, draws=3, n=500, epochs=100, loops=20, lr_unpaired=2e-5, queries=2000, seed=0, progress=False
+):
     """Section 5.3 as published, over several draws of the pairs: heads on n pairs, then on unpaired rows in each `HOW`.
 
     A draw takes n pairs and as many validation pairs from `mmcl.data.matched_rows`; all others are the unpaired rows.
@@ -65,12 +68,12 @@ def study(first, second, draws=3, n=500, epochs=100, loops=20, lr_unpaired=2e-5,
 
     heads, pairs = random_heads(draws, first.codes.shape[1], seed), (rows[:, :n], rows_tilde[:, :n], ["pairs"] * draws)
     settings = dict(lr=2e-3, seed=seed, after_epoch=lambda _, heads: curve.append(test(heads)), progress=progress)
-    heads = train(heads, *codes, *pairs, epochs, **settings).repeat(len(HOW), 1, 1, 1, 1)
+    heads = train_heads(heads, *codes, *pairs, epochs, **settings).repeat(len(HOW), 1, 1, 1, 1)
     clock.append(time.perf_counter())
     more = [r[:, 2 * n :].repeat(len(HOW), 1) for r in (rows, rows_tilde)] + [[h for h in HOW for _ in range(draws)]]
     best = _Best(heads, test, validate)
     settings = dict(lr=lr_unpaired, seed=seed + 1, after_epoch=best, progress=progress)
-    train(heads, *codes, *more, LOOP * loops, **settings)
+    train_heads(heads, *codes, *more, LOOP * loops, **settings)
     clock.append(time.perf_counter())
     stages = dict(zip(HOW, torch.stack(best.curve, 1).split(draws), strict=True))
     counts = dict(zip(HOW, best.accepted.int().view(-1, draws).tolist(), strict=True))
@@ -97,13 +100,13 @@ class _Best:
 
 
 def _main(target):
-    """Run `study` at the size of the paper and store its results."""
+    """Run `accuracy_curves` at the size of the paper and store its results."""
     torch.set_num_threads(1)
     sides = []
     for images in (load_mnist(), load_fashion_mnist()):
         codes, codes_test = codes_of(images.images, images.images_test, progress=True)
         sides.append(Coded(codes, images.labels, codes_test, images.labels_test))
-    found = study(*sides, progress=True)
+    found = accuracy_curves(*sides, progress=True)
     result = {"command": f"python -m mmcl.experiments.section_5_3 {target}", "date": str(datetime.date.today())}
     result |= {k: v.mul(1e4).round().div(1e4).tolist() if torch.is_tensor(v) else v for k, v in found.items()}
     result["seconds"] = [round(s) for s in result["seconds"]]

@@ -14,10 +14,7 @@ import nbformat
 from nbclient.exceptions import DeadKernelError
 
 from mmcl.notebook.claims import claims_of, table
-from mmcl.reports import answer as ask
-from mmcl.reports import page as render
-from mmcl.reports import run
-from mmcl.reports import statements as readme
+from mmcl.reports import answer, page, run, statements
 from mmcl.reports.parameters import UsageError, choose_parameters, find_notebook, parameters_of, spelled
 
 _NB = "02, 02_robustness, or the path of a .py file"
@@ -37,15 +34,15 @@ def _report(args) -> int:
     source = find_notebook(args.notebook)
     pairs = [*args.p, *re.split(r"\s+(?=[A-Za-z_]\w*=)", args.pairs.strip())] if args.pairs.strip() else args.p
     values = choose_parameters(source, args.profile, pairs, args.f)
-    page, found = ask.report(source, values, args.o)
+    written, found = answer.report(source, values, args.o)
     if found["problem"]:
         print(f"{source.stem} FAILED: {found['problem']}", file=sys.stderr)
-    print(page)
+    print(written)
     return int(bool(found["problem"]))
 
 
 def _sweep(args) -> int:
-    from mmcl import sweep  # joblib and the figures take a moment to import
+    from mmcl.reports import sweep  # joblib and the figures take a moment to import
 
     if args.grid == Path("") or args.j < 1:
         what = (
@@ -54,13 +51,15 @@ def _sweep(args) -> int:
             else f"-j {args.j} is no number of processes"
         )
         raise UsageError(f"{what}, as in: sweep 02 grid.yaml -j 2")
-    page, answers = sweep.sweep(find_notebook(args.notebook), args.grid, args.o, args.profile, args.j, args.scheduler)
+    written, answers = sweep.sweep(
+        find_notebook(args.notebook), args.grid, args.o, args.profile, args.j, args.scheduler
+    )
     stopped = sum(a["stopped"] for a in answers)
     failing = sum(bool(a["problem"]) for a in answers) - stopped
     for number, what in ((stopped, "stopped by an error"), (failing, "with claims that do not hold")):
         if number:
             print(f"{number} of {len(answers)} points {what}", file=sys.stderr)
-    print(page)
+    print(written)
     return int(stopped + failing > 0)
 
 
@@ -73,7 +72,7 @@ def _run(args) -> int:
 
 def _render(args) -> int:
     args.target.parent.mkdir(parents=True, exist_ok=True)
-    args.target.write_text(render.report(nbformat.read(args.executed, 4), args.target.stem), "utf-8")
+    args.target.write_text(page.report(nbformat.read(args.executed, 4), args.target.stem), "utf-8")
     return 0
 
 
@@ -82,9 +81,9 @@ def _index(args) -> int:
     for name in args.names:
         found = [p for kind in ("run", "failed") if (p := args.build / f"{name}.{kind}.ipynb").exists()]
         notebooks[name] = nbformat.read(found[0], 4) if found else None
-    argued = readme.statements(args.readme.read_text("utf-8")) if args.readme else []
+    argued = statements.statements(args.readme.read_text("utf-8")) if args.readme else []
     args.target.parent.mkdir(parents=True, exist_ok=True)
-    args.target.write_text(render.index(notebooks, args.build.name, argued), "utf-8")
+    args.target.write_text(page.index(notebooks, args.build.name, argued), "utf-8")
     problems = {n: nb.metadata.mmcl.problem if nb else "was not run" for n, nb in notebooks.items()}
     claims = [c for nb in notebooks.values() if nb for c in claims_of(nb)]
     print("\n" + table(claims))
@@ -101,11 +100,11 @@ def _outputs(args) -> int:
 
 
 def _readme(args) -> int:
-    first = render.figures(nbformat.read(args.notebooks[0], 4))[0]
+    first = page.figures(nbformat.read(args.notebooks[0], 4))[0]
     args.notebooks[0].with_name("argument.png").write_bytes(base64.b64decode(first.data["image/png"]))
     claims = {c.id: c for path in args.notebooks for c in claims_of(nbformat.read(path, 4))}
     text = args.readme.read_text("utf-8")
-    if (new := readme.measured_column(text, claims)) != text:
+    if (new := statements.measured_column(text, claims)) != text:
         args.readme.write_text(new, "utf-8")
     return 0
 
@@ -193,7 +192,7 @@ def main(argv: list[str] | None = None) -> int:
     except UsageError as error:
         print(f"mmcl: {error}", file=sys.stderr)
         return 2
-    except (render.RenderError, ChildProcessError) as error:
+    except (page.RenderError, ChildProcessError) as error:
         print(f"mmcl: {error}", file=sys.stderr)
         return 1
     except DeadKernelError:

@@ -11,7 +11,7 @@ from pathlib import Path
 import nbformat
 
 from mmcl.notebook.claims import CLAIM_MIME, claims_of, numbers_of
-from mmcl.reports import page as render
+from mmcl.reports import page
 from mmcl.reports.parameters import UsageError, changed, command_for, parameters_of, slug
 from mmcl.reports.run import execute
 
@@ -29,7 +29,7 @@ def answer(notebook) -> dict:
         "parameters": {name: given.get(name, p.default) for name, p in allowed.items()},
         "changed": differ,
         "problem": about.problem,
-        "stopped": render.stopped(notebook),
+        "stopped": page.stopped(notebook),
         "seconds": round(timing.get("duration") or 0, 2),
         "date": (timing.get("start_time") or "")[:10],
         "versions": about.versions,
@@ -57,7 +57,7 @@ def tidy(answers, names) -> str:
 def pages(notebook, stem: str, found: dict) -> dict[str, str]:
     """The files of a report, by name: the page, the executed notebook, ``claims.json`` and ``results.csv``."""
     return {
-        f"{stem}.html": render.report(notebook, stem, alone=True),
+        f"{stem}.html": page.report(notebook, stem, alone=True),
         f"{stem}.ipynb": nbformat.writes(notebook),
         "claims.json": json.dumps(found, indent=1, ensure_ascii=False) + "\n",
         "results.csv": tidy([found], list(found["parameters"])),

@@ -17,9 +17,7 @@ import jupytext
 from joblib.externals.loky.process_executor import _ExceptionWithTraceback
 from tqdm import tqdm
 
-from mmcl.reports import answer as ask
-from mmcl.reports import compare
-from mmcl.reports import page as render
+from mmcl.reports import answer, compare, page
 from mmcl.reports.parameters import (
     Parameter,
     UsageError,
@@ -30,7 +28,7 @@ from mmcl.reports.parameters import (
     profile_values,
     read_mapping,
     slug,
-)  # fmt: skip
+)
 from mmcl.reports.run import asked_as, execute, progress, versions
 
 
@@ -89,8 +87,8 @@ def point(text: str, source: Path, values: dict[str, object], key: str, code: st
         if code_hash() != code:
             raise RuntimeError(f"{platform.node()} has another mmcl or other libraries than this sweep began with")
         notebook = execute(text, source, values, quiet=True)
-        found = ask.answer(notebook) | {"key": key}
-        return ask.pages(notebook, f"{source.stem}-{slug(differ)}", found)
+        found = answer.answer(notebook) | {"key": key}
+        return answer.pages(notebook, f"{source.stem}-{slug(differ)}", found)
     except Exception as error:  # a kernel that died, a page that cannot be made: the sweep goes on
         found = {
             "notebook": source.stem,
@@ -155,7 +153,7 @@ def run_points(tasks: dict[Path, tuple], jobs: int, scheduler: str | None, done:
             try:
                 parallel = joblib.Parallel(return_as="generator_unordered", batch_size=1)
                 for folder, files in parallel(joblib.delayed(_named)(*task) for task in list(left.items())):
-                    ask.write_folder(folder, files)
+                    answer.write_folder(folder, files)
                     left.pop(folder)
                     bar.update()
                 return
@@ -186,18 +184,18 @@ def sweep(source: Path, grid: Path, parent: Path, profile="default", jobs=1, sch
     """
     swept, fixed = grid_of(source, grid, profile)
     folder = parent / f"{source.stem}-sweep-{grid.stem}"
-    ask.writable(folder)
+    answer.writable(folder)
     places, tasks = _tasks(source, swept, fixed, folder / "points")
     if tasks:
         run_points(tasks, jobs, scheduler, len(places) - len(tasks))
     answers = [json.loads((place / "claims.json").read_text("utf-8")) for place in places]
-    ask.write_file(folder / "results.csv", ask.tidy(answers, [*swept, *fixed]))
+    answer.write_file(folder / "results.csv", answer.tidy(answers, [*swept, *fixed]))
     command = f"python -m mmcl sweep {asked_as(source)} {shlex.quote(str(grid))}"
     command += f" --profile {profile}" if profile != "default" else ""
     linked = [(found, _link(place, folder)) for found, place in zip(answers, places, strict=True)]
     numbers = compare.numbers(answers, swept)
     target = folder / f"{folder.name}.html"
-    ask.write_file(target, render.sweep_page(jupytext.read(source), swept, fixed, numbers, linked, command))
+    answer.write_file(target, page.sweep_page(jupytext.read(source), swept, fixed, numbers, linked, command))
     return target, answers
 
 

@@ -7,10 +7,13 @@ import time
 import torch
 from bench import BETWEEN
 
-from mmcl.data import published, spiked
+from mmcl.beyond.detection import score_matrix
+from mmcl.beyond.refit import detect_and_refit
+from mmcl.data import spiked
+from mmcl.experiments.published import published
+from mmcl.experiments.section_5_2 import train_published
 from mmcl.metrics import top_k_accuracy
 from mmcl.theory import bayes_top1
-from mmcl.unpaired import detect_and_refit, score_matrix, train
 
 N, TESTS, DRAWS = 300, 10_000, 5
 FAILED = []
@@ -19,7 +22,7 @@ MEMORY = """
 import resource, sys, time
 import torch
 from mmcl.data import spiked
-from mmcl.unpaired import detect_and_refit
+from mmcl.beyond.refit import detect_and_refit
 torch.set_num_threads(1)
 p = spiked(50_300, 40, 39, 10)
 start = time.perf_counter()
@@ -63,7 +66,7 @@ def training(rows):
     """Seconds of one run of the published training on the same data."""
     p = spiked(N + rows, 40, 39, 10, seed=0)
     start = time.perf_counter()
-    train(p.x[:N], p.x_tilde[:N], p.x[N:], p.x_tilde[N:], 10)
+    train_published(p.x[:N], p.x_tilde[:N], p.x[N:], p.x_tilde[N:], 10)
     return time.perf_counter() - start
 
 

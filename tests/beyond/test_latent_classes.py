@@ -8,7 +8,7 @@ import torch
 
 from mmcl.beyond.landmarks import landmark_features
 from mmcl.beyond.latent_classes import _leave_one_out, detect_classes
-from mmcl.data import matched_rows
+from mmcl.experiments.digits import matched_rows
 from mmcl.metrics import class_accuracy
 
 

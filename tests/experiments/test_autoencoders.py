@@ -27,7 +27,7 @@ def cache(monkeypatch, tmp_path):
 
 
 def test_an_image_becomes_16_numbers_and_an_image_again(images):
-    model = autoencoders.train(images, epochs=1, batch_size=30)
+    model = autoencoders.train_autoencoder(images, epochs=1, batch_size=30)
     assert autoencoders.encode(model, images).shape == (60, 16)
     assert autoencoders.encode(model, images).dtype == torch.float64
     assert model(images[:5].unsqueeze(1).float()).shape == (5, 1, 28, 28)
@@ -42,7 +42,7 @@ def test_an_image_becomes_16_numbers_and_an_image_again(images):
 
 def test_training_explains_more_of_the_pixels_than_their_mean(images):
     pixels = images.unsqueeze(1).float()
-    models = [autoencoders.train(images, epochs=epochs, batch_size=20, lr=1e-2) for epochs in (1, 100)]
+    models = [autoencoders.train_autoencoder(images, epochs=epochs, batch_size=20, lr=1e-2) for epochs in (1, 100)]
     with torch.no_grad():
         first, last = (float((model(pixels) - pixels).square().mean()) for model in models)
     assert last < first / 2
@@ -51,7 +51,7 @@ def test_training_explains_more_of_the_pixels_than_their_mean(images):
 
 def test_training_depends_on_its_seed_alone_even_in_two_threads(images):
     def run(seed):
-        return autoencoders.encode(autoencoders.train(images, epochs=1, batch_size=30, seed=seed), images)
+        return autoencoders.encode(autoencoders.train_autoencoder(images, epochs=1, batch_size=30, seed=seed), images)
 
     torch.manual_seed(5)
     before = torch.get_rng_state()
@@ -64,14 +64,14 @@ def test_training_depends_on_its_seed_alone_even_in_two_threads(images):
 
 
 def test_codes_of_a_row_do_not_depend_on_the_rows_beside_it(images):
-    model = autoencoders.train(images, epochs=1, batch_size=30)
+    model = autoencoders.train_autoencoder(images, epochs=1, batch_size=30)
     torch.testing.assert_close(autoencoders.encode(model, images)[7:8], autoencoders.encode(model, images[7:8]))
 
 
 def test_codes_are_trained_once_and_again_when_anything_differs(images, cache, monkeypatch):
     trained = []
-    train = autoencoders.train
-    monkeypatch.setattr(autoencoders, "train", lambda *a, **k: trained.append(k) or train(*a, **k))
+    train = autoencoders.train_autoencoder
+    monkeypatch.setattr(autoencoders, "train_autoencoder", lambda *a, **k: trained.append(k) or train(*a, **k))
     first = autoencoders.codes(images, images[:9], epochs=1, batch_size=30)
     again = autoencoders.codes(images, images[:9], epochs=1, batch_size=30)
     assert len(trained) == 1
@@ -91,13 +91,13 @@ def test_codes_are_trained_once_and_again_when_anything_differs(images, cache, m
     assert {p.suffix for p in cache.iterdir()} == {".npz"}
 
 
-@pytest.mark.parametrize("where", ["train", "np.savez", "os.replace"])
+@pytest.mark.parametrize("where", ["train_autoencoder", "np.savez", "os.replace"])
 def test_an_interrupt_leaves_nothing_half_written(images, cache, monkeypatch, where):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        target = {"train": autoencoders, "np.savez": np, "os.replace": autoencoders.os}[where]
+        target = {"train_autoencoder": autoencoders, "np.savez": np, "os.replace": autoencoders.os}[where]
         patch.setattr(target, where.split(".")[-1], interrupted)
         with pytest.raises(KeyboardInterrupt):
             autoencoders.codes(images, images, epochs=1)
@@ -110,9 +110,9 @@ def test_an_interrupt_leaves_nothing_half_written(images, cache, monkeypatch, wh
 )
 def test_bad_numbers_are_named(images, wrong, say):
     with pytest.raises(ValueError, match=say):
-        autoencoders.train(images, **wrong)
+        autoencoders.train_autoencoder(images, **wrong)
 
 
 def test_images_of_another_size_are_refused():
     with pytest.raises(ValueError, match=r"\(4, 8, 8\); give \(n, 28, 28\)"):
-        autoencoders.train(torch.zeros(4, 8, 8, dtype=torch.uint8))
+        autoencoders.train_autoencoder(torch.zeros(4, 8, 8, dtype=torch.uint8))

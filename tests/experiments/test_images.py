@@ -10,8 +10,7 @@ import pooch
 import pytest
 import torch
 
-from mmcl import data
-from mmcl.experiments import images as idx
+from mmcl.experiments import images
 
 CONTENT = {
     "train-images-idx3-ubyte": np.arange(5 * 28 * 28).reshape(5, 28, 28),
@@ -35,7 +34,7 @@ def web(monkeypatch, tmp_path):
         name: tuple(hashlib.md5(raw).hexdigest() for raw in (files[f"{name}.gz"], idx_bytes(a)))
         for name, a in CONTENT.items()
     }
-    monkeypatch.setattr(idx, "FILES", {"MNIST": hashes, "FashionMNIST": hashes})
+    monkeypatch.setattr(images, "FILES", {"MNIST": hashes, "FashionMNIST": hashes})
     monkeypatch.delenv("MMCL_DATA", raising=False)
     monkeypatch.setenv("MMCL_CACHE", str(tmp_path / "cache"))
     return files
@@ -75,7 +74,7 @@ def test_files_are_read_from_a_read_only_folder_zipped_or_not(web, monkeypatch, 
     folder.chmod(0o555)
     if by_variable:
         monkeypatch.setenv("MMCL_DATA", str(tmp_path / "data"))
-    found = data.load_fashion_mnist(None if by_variable else tmp_path / "data")
+    found = images.load_fashion_mnist(None if by_variable else tmp_path / "data")
     for a, expected in zip(
         (found.images, found.labels, found.images_test, found.labels_test), CONTENT.values(), strict=True
     ):
@@ -105,7 +104,7 @@ def test_a_spoilt_file_is_named_in_one_sentence(web, tmp_path, spoil, say):
     path = tmp_path / "train-images-idx3-ubyte"
     path.write_bytes(spoil(gzip.decompress(web[path.name + ".gz"])))
     with pytest.raises(ValueError, match=say) as error:
-        data.load_mnist(tmp_path)
+        images.load_mnist(tmp_path)
     assert str(path) in str(error.value)
     assert "put the official file in its place" in str(error.value)
     assert "\n" not in str(error.value)
@@ -115,28 +114,28 @@ def test_an_absent_file_is_named_with_its_place_and_nothing_is_downloaded(web, m
     asked = []
     serve(monkeypatch, web, asked)
     with pytest.raises(FileNotFoundError, match=re.escape(f"into {tmp_path / 'MNIST' / 'raw'}")):
-        data.load_mnist(tmp_path)
+        images.load_mnist(tmp_path)
     assert not asked
 
 
 def test_a_download_happens_once_and_takes_the_second_mirror_when_the_first_fails(web, monkeypatch, tmp_path):
-    asked, (first, second) = [], idx.MIRRORS["MNIST"]
+    asked, (first, second) = [], images.MIRRORS["MNIST"]
     broken = {f"{first}{name}": web[name][:-3] for name in list(web)[:2]}  # half a file: its hash is wrong
     serve(monkeypatch, broken | {f"{second}{name}": raw for name, raw in web.items()}, asked)
-    images = data.load_mnist()
-    assert images.labels.tolist() == [3, 1, 4, 1, 5]
+    found = images.load_mnist()
+    assert found.labels.tolist() == [3, 1, 4, 1, 5]
     assert asked == [f"{mirror}{name}" for name in web for mirror in (first, second)]
     assert left_in(tmp_path / "cache") == sorted(web)
-    data.load_mnist()
+    images.load_mnist()
     assert len(asked) == 8
 
 
 def test_a_spoilt_file_in_the_cache_is_fetched_again(web, monkeypatch, tmp_path):
     asked = []
     serve(monkeypatch, web, asked)
-    data.load_mnist()
+    images.load_mnist()
     (tmp_path / "cache" / "MNIST" / "raw" / "t10k-labels-idx1-ubyte.gz").write_bytes(b"rotten")
-    assert data.load_mnist().labels_test.tolist() == [9, 2]
+    assert images.load_mnist().labels_test.tolist() == [9, 2]
     assert len(asked) == 5
 
 
@@ -144,31 +143,31 @@ def test_a_spoilt_file_in_the_cache_is_fetched_again(web, monkeypatch, tmp_path)
 def test_no_network_is_said_in_one_sentence_and_leaves_nothing_half_written(web, monkeypatch, tmp_path, failure):
     asked = []
     serve(monkeypatch, {".gz": failure}, asked)
-    with pytest.raises(idx.Unavailable, match="set MMCL_DATA to that folder") as error:
-        data.load_mnist()
+    with pytest.raises(images.Unavailable, match="set MMCL_DATA to that folder") as error:
+        images.load_mnist()
     assert "\n" not in str(error.value)
-    assert len(asked) == len(idx.MIRRORS["MNIST"])
+    assert len(asked) == len(images.MIRRORS["MNIST"])
     assert left_in(tmp_path) == []
 
 
 def test_an_interrupt_leaves_nothing_half_written(web, monkeypatch, tmp_path):
     serve(monkeypatch, {".gz": KeyboardInterrupt()}, [])
     with pytest.raises(KeyboardInterrupt):
-        data.load_mnist()
+        images.load_mnist()
     assert left_in(tmp_path) == []
 
 
 def test_an_unreachable_address_is_given_up_within_seconds(web, monkeypatch, tmp_path):
     """The real downloader, at a port of this machine where nobody listens."""
-    monkeypatch.setattr(idx, "MIRRORS", {"MNIST": ("http://127.0.0.1:9/", "http://127.0.0.1:9/again/")})
-    with pytest.raises(idx.Unavailable, match="ConnectionError"):
-        data.load_mnist()
+    monkeypatch.setattr(images, "MIRRORS", {"MNIST": ("http://127.0.0.1:9/", "http://127.0.0.1:9/again/")})
+    with pytest.raises(images.Unavailable, match="ConnectionError"):
+        images.load_mnist()
     assert left_in(tmp_path) == []
 
 
 def test_each_data_set_has_four_files_and_more_than_one_mirror():
-    for name, mirrors in idx.MIRRORS.items():
-        assert len(idx.FILES[name]) == 4
+    for name, mirrors in images.MIRRORS.items():
+        assert len(images.FILES[name]) == 4
         assert len(mirrors) > 1
         assert all(mirror.endswith("/") for mirror in mirrors)
-        assert all(re.fullmatch("[0-9a-f]{32}", md5) for pair in idx.FILES[name].values() for md5 in pair)
+        assert all(re.fullmatch("[0-9a-f]{32}", md5) for pair in images.FILES[name].values() for md5 in pair)

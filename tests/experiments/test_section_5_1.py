@@ -6,9 +6,17 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mmcl.experiments import section_5_1 as encoders
+from mmcl.experiments import section_5_1
 from mmcl.experiments.images import Images
-from mmcl.experiments.section_5_1 import convolutional, dense, experiment, graph_info_nce, published_sgd, study, train
+from mmcl.experiments.section_5_1 import (
+    convolutional,
+    dense,
+    experiment,
+    graph_info_nce,
+    published_sgd,
+    sweep_flips,
+    train_networks,
+)
 from mmcl.graph import class_graph
 from mmcl.losses import LOSSES
 
@@ -81,23 +89,25 @@ def test_training_repeats_itself_looks_when_told_and_leaves_global_random_number
     def look(f, g):
         assert not f.training
         assert not g.training
-        return f(encoders.as_pixels(data.images[:2])).sum().item()
+        return f(section_5_1.as_pixels(data.images[:2])).sum().item()
 
-    first = train(data.images, data.images, edges, look, **settings)
+    first = train_networks(data.images, data.images, edges, look, **settings)
     assert first[0] == [0, 1, 2, 3, 4]
-    assert first == train(data.images, data.images, edges, look, **settings)
-    assert first[1] != train(data.images, data.images, edges, look, **{**settings, "seed": 6})[1]
+    assert first == train_networks(data.images, data.images, edges, look, **settings)
+    assert first[1] != train_networks(data.images, data.images, edges, look, **{**settings, "seed": 6})[1]
     assert torch.equal(state, torch.get_rng_state())
 
 
 def test_training_on_a_graph_of_classes_finds_the_classes_and_equal_graphs_are_trained_once(monkeypatch):
-    monkeypatch.setattr(encoders, "TESTS", (30, 20))
+    monkeypatch.setattr(section_5_1, "TESTS", (30, 20))
     graphs = []
     monkeypatch.setattr(
-        encoders, "train", lambda a, b, edges, *rest, **s: graphs.append(edges) or train(a, b, edges, *rest, **s)
+        section_5_1,
+        "train_networks",
+        lambda a, b, edges, *rest, **s: graphs.append(edges) or train_networks(a, b, edges, *rest, **s),
     )
     first, second = toys(0), toys(1)
-    runs = study(first, second, (0.0, 0.1), clusters=3, seeds=[3], images=8, epochs=3, batch_size=12)
+    runs = sweep_flips(first, second, (0.0, 0.1), clusters=3, seeds=[3], images=8, epochs=3, batch_size=12)
     assert [(r["flip"], r["clusters"]) for r in runs] == [(0.0, None), (0.0, 3), (0.1, None), (0.1, 3)]
     assert len(graphs) == 2  # the clean one and the noisy one: at p = 0.1 the partition of 24 images is exact
     assert float(graphs[1].sum()) != float(graphs[0].sum())
@@ -111,10 +121,10 @@ def test_training_on_a_graph_of_classes_finds_the_classes_and_equal_graphs_are_t
 
 def test_the_stored_file_is_json_that_names_its_command_and_holds_every_run(monkeypatch, tmp_path):
     for name in ("load_fashion_mnist", "load_mnist"):
-        monkeypatch.setattr(encoders, name, lambda: None)
-    monkeypatch.setattr(encoders, "experiment", lambda *rest, **s: {"images": s["images"]})
-    monkeypatch.setattr(encoders, "study", lambda *rest, seeds, **s: [{"seed": seeds[0]}] * 2)
-    encoders.main(str(tmp_path / "new" / "x.json"), draws=2)
+        monkeypatch.setattr(section_5_1, name, lambda: None)
+    monkeypatch.setattr(section_5_1, "experiment", lambda *rest, **s: {"images": s["images"]})
+    monkeypatch.setattr(section_5_1, "sweep_flips", lambda *rest, seeds, **s: [{"seed": seeds[0]}] * 2)
+    section_5_1.main(str(tmp_path / "new" / "x.json"), draws=2)
     stored = json.loads((tmp_path / "new" / "x.json").read_text())
     assert stored["command"] == f"python -m mmcl.experiments.section_5_1 {tmp_path / 'new' / 'x.json'}"
     assert stored["published"] == [{"images": 10}, {"images": 50}]
@@ -127,6 +137,6 @@ def test_bad_arguments_of_training_are_named():
     edges = class_graph(data.labels, data.labels)
     for wrong in ({"batch_size": 1}, {"epochs": -1}, {"every": 0}):
         with pytest.raises(ValueError, match=f"{next(iter(wrong))} = "):
-            train(data.images, data.images, edges, lambda f, g: 0, **wrong)
+            train_networks(data.images, data.images, edges, lambda f, g: 0, **wrong)
     with pytest.raises(ValueError, match="fewer than 50"):
         experiment(data, data, 0.0)

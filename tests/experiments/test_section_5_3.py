@@ -4,8 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from mmcl.experiments import heads
-from mmcl.experiments import section_5_3 as heads_study
+from mmcl.experiments import heads, section_5_3
 from mmcl.losses import LOSSES
 
 WIDTH = 6
@@ -75,7 +74,7 @@ def test_one_step_on_pairs_is_that_of_torch_layers_under_adamw():
     (x, w), _ = codes(n=8)
     start = heads.random_heads(1, WIDTH, seed=2)
     rows = torch.arange(8).unsqueeze(0)
-    after = heads.train(start, x, w, rows, rows, ["pairs"], epochs=1, lr=0.01, batch_size=8)
+    after = heads.train_heads(start, x, w, rows, rows, ["pairs"], epochs=1, lr=0.01, batch_size=8)
     modules = [as_module(start[0, m]) for m in range(2)]
     optimizer = torch.optim.AdamW([p for m in modules for p in m.parameters()], lr=0.01)
     z, v = (nn.functional.normalize(m(a), dim=-1) for m, a in zip(modules, (x, w), strict=True))
@@ -93,8 +92,8 @@ def test_streams_trained_together_are_those_trained_alone(how):
     (x, w), _ = codes()
     start, rows = heads.random_heads(2, WIDTH, seed=4), torch.stack([torch.arange(40), torch.arange(40).flip(0)])
     arguments = dict(epochs=2, lr=0.01, batch_size=16, seed=7)
-    together = heads.train(start, x, w, rows, rows, [how, "pairs"], **arguments)
-    alone = heads.train(start[:1], x, w, rows[:1], rows[:1], [how], **arguments)
+    together = heads.train_heads(start, x, w, rows, rows, [how, "pairs"], **arguments)
+    alone = heads.train_heads(start[:1], x, w, rows[:1], rows[:1], [how], **arguments)
     torch.testing.assert_close(together[:1], alone, rtol=1e-3, atol=1e-5)
     assert float((start - together).abs().max()) > 1e-3
 
@@ -105,7 +104,7 @@ def test_the_model_that_detects_is_the_one_handed_back():
     other = heads.random_heads(1, WIDTH, seed=9)
 
     def run(answer):
-        return heads.train(start, x, w, rows, rows, ["detected"], epochs=3, lr=0.01, batch_size=20,
+        return heads.train_heads(start, x, w, rows, rows, ["detected"], epochs=3, lr=0.01, batch_size=20,
                            after_epoch=lambda epoch, h: seen.append(epoch) or answer)  # fmt: skip
 
     assert float((run(None) - run(other)).abs().max()) > 1e-4
@@ -132,16 +131,16 @@ def test_bad_arguments_are_named(wrong, say):
     rows = torch.arange(40).unsqueeze(0)
     arguments = {"how": ["pairs"], "epochs": 1, "lr": 0.01} | wrong
     with pytest.raises(ValueError, match=say):
-        heads.train(heads.random_heads(1, WIDTH), x, w, rows, rows, **arguments)
+        heads.train_heads(heads.random_heads(1, WIDTH), x, w, rows, rows, **arguments)
 
 
 def test_the_study_learns_from_pairs_and_reports_what_it_promises():
     (x, w), labels = codes(n=300, seed=6)
     (xt, wt), labels_test = codes(n=90, seed=6)
-    sides = [heads_study.Coded(a, labels, b, labels_test) for a, b in ((x, xt), (w, wt))]
-    found = heads_study.study(*sides, draws=2, n=60, epochs=40, loops=1, queries=90)
+    sides = [section_5_3.Coded(a, labels, b, labels_test) for a, b in ((x, xt), (w, wt))]
+    found = section_5_3.accuracy_curves(*sides, draws=2, n=60, epochs=40, loops=1, queries=90)
     assert found["paired"].shape == (2, 40)
-    assert all(found[how].shape == (2, heads_study.LOOP) for how in heads.HOW)
+    assert all(found[how].shape == (2, section_5_3.LOOP) for how in heads.HOW)
     assert float(found["paired"][:, -1].min()) > 0.6 > 1.5 / 3
     assert found["accepted"].keys() == set(heads.HOW)
     assert len(found["seconds"]) == 2

@@ -10,7 +10,7 @@ import torch
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
-from mmcl.notebook import claims as report
+from mmcl.notebook import claims
 from mmcl.notebook.claims import (
     CLAIM_MIME,
     NUMBER_MIME,
@@ -30,8 +30,8 @@ from mmcl.notebook.claims import (
 def displayed(monkeypatch):
     """An empty ledger, and what is displayed, as (objects, keywords)."""
     seen = []
-    monkeypatch.setattr(report, "_claims", {})
-    monkeypatch.setattr(report, "display", lambda *objects, **keywords: seen.append((objects, keywords)))
+    monkeypatch.setattr(claims, "_claims", {})
+    monkeypatch.setattr(claims, "display", lambda *objects, **keywords: seen.append((objects, keywords)))
     return seen
 
 

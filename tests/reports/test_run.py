@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from mmcl.notebook.claims import claims_of
-from mmcl.reports import page as render
+from mmcl.reports import page
 from mmcl.reports.__main__ import main
 from mmcl.reports.formulas import mathml
 from mmcl.reports.parameters import (
@@ -27,7 +27,7 @@ from mmcl.reports.parameters import (
     find_notebook,
     parameters_of,
     slug,
-)  # fmt: skip
+)
 from mmcl.reports.run import take_outputs
 from mmcl.reports.statements import measured_column, statements
 
@@ -112,7 +112,7 @@ def test_an_exception_or_a_claim_that_no_ledger_sums_up_fails_the_run(tmp_path):
     source = write(tmp_path, "# %%\n1 / 0\n")
     assert main(["run", str(source), str(tmp_path / "b.run.ipynb")]) == 1
     assert sorted(p.name for p in tmp_path.glob("?.*.ipynb")) == ["a.failed.ipynb", "b.failed.ipynb"]
-    html = render.report(nbformat.read(tmp_path / "b.failed.ipynb", 4), "b")
+    html = page.report(nbformat.read(tmp_path / "b.failed.ipynb", 4), "b")
     assert html.index("This run failed") < html.index('id="failed-cell"') < html.rindex("ZeroDivisionError")
 
 
@@ -212,7 +212,7 @@ def test_the_report_is_one_offline_page_with_math_and_alternative_text(good, tmp
 
 
 def test_the_report_of_a_failed_run_says_so_at_its_top(broken):
-    html = render.report(nbformat.read(broken[1].parent / "01_toy.failed.ipynb", 4), "01_toy")
+    html = page.report(nbformat.read(broken[1].parent / "01_toy.failed.ipynb", 4), "01_toy")
     assert "<title>FAILED: 1 A toy" in html
     told = html.index("1 of 1 claims")
     assert "not hold with these parameters" in html[told : told + 80]
@@ -452,8 +452,8 @@ def test_letters_bars_and_aligned_lines_are_typeset_as_browsers_need_them(formul
 )
 @pytest.mark.parametrize("mark", ["$", "$$"])
 def test_a_formula_that_cannot_be_typeset_fails_by_name(formula, mark):
-    with pytest.raises(render.RenderError, match="cannot typeset the formula") as caught:
-        render.report(notebook_of(nbformat.v4.new_markdown_cell(f"So {mark}{formula}{mark}.")), "x")
+    with pytest.raises(page.RenderError, match="cannot typeset the formula") as caught:
+        page.report(notebook_of(nbformat.v4.new_markdown_cell(f"So {mark}{formula}{mark}.")), "x")
     assert repr(formula.strip()) in str(caught.value)
 
 
@@ -470,14 +470,14 @@ def test_a_formula_that_cannot_be_typeset_fails_by_name(formula, mark):
 def test_what_would_be_loaded_from_elsewhere_fails(html):
     output = nbformat.v4.new_output("display_data", data={"text/html": html})
     for cell in (nbformat.v4.new_markdown_cell(html), nbformat.v4.new_code_cell(outputs=[output])):
-        with pytest.raises(render.RenderError, match="the report would"):
-            render.report(notebook_of(cell), "x")
+        with pytest.raises(page.RenderError, match="the report would"):
+            page.report(notebook_of(cell), "x")
 
 
 def test_a_figure_without_alternative_text_fails():
     output = nbformat.v4.new_output("display_data", data={"image/png": "AAAA"})
-    with pytest.raises(render.RenderError, match="alternative text"):
-        render.report(notebook_of(nbformat.v4.new_code_cell(outputs=[output])), "x")
+    with pytest.raises(page.RenderError, match="alternative text"):
+        page.report(notebook_of(nbformat.v4.new_code_cell(outputs=[output])), "x")
 
 
 def test_committed_outputs_hold_no_timings_paths_or_progress_bars(good, tmp_path):

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mmcl.reports import answer as ask
-from mmcl.reports import compare, sweep
+from mmcl.reports import answer, compare, sweep
 from mmcl.reports.__main__ import main
 from mmcl.reports.parameters import UsageError
 from mmcl.reports.sweep import grid_of
@@ -130,7 +129,7 @@ def test_the_table_and_the_page_of_a_sweep_hold_every_point_and_the_status_tells
     assert "4 of 6 points stopped by an error" in printed.err
     assert "2 of 6 points with claims that do not hold" in printed.err
     rows = lines(folder)
-    assert list(rows[0]) == ["n", "kind", *ask.NUMBERS]
+    assert list(rows[0]) == ["n", "kind", *answer.NUMBERS]
     assert [(r["n"], r["kind"]) for r in rows[::4]] == [("9", "plain"), ("9", "squared")]
     assert [r["holds"] for r in rows if r["id"] != "twice"] == 2 * ["true", "true", "false"]
     assert {r["measured"] for r in rows if r["id"] == "1.2"} == {"1.0"}, "one thread each"
@@ -176,7 +175,7 @@ def test_only_a_point_that_ran_to_its_end_with_this_code_is_finished(tmp_path, t
 
 
 def test_a_sweep_that_is_interrupted_leaves_nothing_half_written_and_goes_on(source, monkeypatch):
-    write, written = ask.write_folder, []
+    write, written = answer.write_folder, []
 
     def interrupted(folder, files):
         if written:
@@ -184,7 +183,7 @@ def test_a_sweep_that_is_interrupted_leaves_nothing_half_written_and_goes_on(sou
         write(folder, files)
         written.append(folder)
 
-    monkeypatch.setattr(ask, "write_folder", interrupted)
+    monkeypatch.setattr(answer, "write_folder", interrupted)
     status, folder = run(source, "n: [2, 3, 4]\n")
     assert status == 130
     assert list((folder / "points").iterdir()) == written
@@ -197,11 +196,11 @@ def test_a_sweep_that_is_interrupted_leaves_nothing_half_written_and_goes_on(sou
 
 
 def test_a_folder_is_whole_or_not_there(tmp_path):
-    ask.write_folder(tmp_path / "a", {"x": "old", "y": "old"})
+    answer.write_folder(tmp_path / "a", {"x": "old", "y": "old"})
     with pytest.raises(TypeError):
-        ask.write_folder(tmp_path / "a", {"x": "new", "y": None})
+        answer.write_folder(tmp_path / "a", {"x": "new", "y": None})
     assert {p.name: p.read_text() for p in (tmp_path / "a").iterdir()} == {"x": "old", "y": "old"}
-    ask.write_folder(tmp_path / "a", {"x": "new"})
+    answer.write_folder(tmp_path / "a", {"x": "new"})
     assert {p.name: p.read_text() for p in tmp_path.rglob("*") if p.is_file()} == {"x": "new"}
 
 

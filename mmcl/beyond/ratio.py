@@ -1,0 +1,95 @@
+"""Scores of rows against rows: inner product, cosine, Gaussian density ratio, each an inner product of embeddings."""
+
+from dataclasses import dataclass
+
+import torch
+
+from mmcl._checks import paired
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """Encoders and the Gaussian model of their outputs, in canonical coordinates a = A (G1 x - mean), b likewise.
+
+    a and b have unit covariance and the correlations c on the diagonal of their cross-covariance.
+
+    Attributes:
+        g1, g2: (..., r, d1), (..., r, d2) encoders.
+        mean, mean_tilde: (..., 1, r) means of the encoded rows.
+        whiten, whiten_tilde: (..., r, r) the maps to canonical coordinates, applied from the right.
+        correlations: (..., r) canonical correlations c, decreasing, in [0, 1).
+    """
+
+    g1: torch.Tensor
+    g2: torch.Tensor
+    mean: torch.Tensor
+    mean_tilde: torch.Tensor
+    whiten: torch.Tensor
+    whiten_tilde: torch.Tensor
+    correlations: torch.Tensor
+
+    def coordinates(self, x, x_tilde):
+        """Canonical coordinates (..., n, r) of rows of both modalities."""
+        a = (torch.as_tensor(x) @ self.g1.mT - self.mean) @ self.whiten
+        return a, (torch.as_tensor(x_tilde) @ self.g2.mT - self.mean_tilde) @ self.whiten_tilde
+
+
+def gaussian_ratio(fit, x, x_tilde):
+    """The Gaussian model of the encoded pairs: means, covariances and cross-covariance with divisor n - 1.
+
+    Args:
+        fit: anything with encoders .g1 and .g2.
+        x, x_tilde: (..., n, d1), (..., n, d2) pairs, n > r.
+
+    Returns:
+        Ratio, whose correlations are those of the pairs given: too high for new pairs if the encoders were fitted to
+        the same few (`mmcl.beyond.detection.calibrate` shrinks them).
+
+    Raises:
+        ValueError: for bad pairs, or n <= r.
+    """
+    x, x_tilde = paired(x, x_tilde)
+    r = fit.g1.shape[-2]
+    if x.shape[-2] <= r:
+        raise ValueError(f"n = {x.shape[-2]} pairs; a density ratio in r = {r} dimensions needs more than {r}")
+    means, roots, whitened = [], [], []
+    for z in (x @ fit.g1.mT, x_tilde @ fit.g2.mT):
+        means.append(z.mean(-2, keepdim=True))
+        centred = z - means[-1]
+        values, vectors = torch.linalg.eigh(centred.mT @ centred / (z.shape[-2] - 1))
+        floor = r * torch.finfo(z.dtype).eps * values[..., -1:]
+        roots.append((vectors * values.clamp(min=floor).rsqrt().unsqueeze(-2)) @ vectors.mT)
+        whitened.append(centred @ roots[-1])
+    u, c, vh = torch.linalg.svd(whitened[0].mT @ whitened[1] / (x.shape[-2] - 1))
+    return Ratio(fit.g1, fit.g2, *means, roots[0] @ u, roots[1] @ vh.mT, c.clamp(max=1 - 1e-6))
+
+
+def inner_product(fit, x, x_tilde):
+    """Embeddings of the similarity s_ij = <G1 x_i, G2 x~_j>."""
+    return torch.as_tensor(x) @ fit.g1.mT, torch.as_tensor(x_tilde) @ fit.g2.mT
+
+
+def cosine(fit, x, x_tilde):
+    """Embeddings of the cosine of G1 x_i and G2 x~_j."""
+    return tuple(torch.nn.functional.normalize(z, dim=-1) for z in inner_product(fit, x, x_tilde))
+
+
+def density_ratio(fit, x, x_tilde):
+    """Embeddings of log p(x_i, x~_j) / (p(x_i) p(x~_j)) in nats, under the Gaussian model of the encoded rows.
+
+    In canonical coordinates it is sum_k [ c a b - c^2 (a^2 + b^2)/2 ] / (1 - c^2) - log(1 - c^2)/2: an inner product
+    once a row term and a column term are appended. Comparing candidates of one row by it is the Bayes rule.
+    """
+    if not hasattr(fit, "correlations"):
+        raise ValueError(
+            "this fit has no density ratio; use mmcl.beyond.detection.calibrate(fit, x, x_tilde) on its pairs"
+        )
+    a, b = fit.coordinates(x, x_tilde)
+    c = fit.correlations.unsqueeze(-2)
+    gain = c / (1 - c**2)
+    row, column = (-(z**2 * (c * gain)).sum(-1, keepdim=True) / 2 for z in (a, b))
+    row = row - torch.log1p(-(c**2)).sum(-1, keepdim=True) / 2
+    return torch.cat([a * gain, row, torch.ones_like(row)], -1), torch.cat([b, torch.ones_like(column), column], -1)
+
+
+SCORES = {"inner_product": inner_product, "cosine": cosine, "density_ratio": density_ratio}

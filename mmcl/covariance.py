@@ -1,0 +1,156 @@
+"""The contrastive cross-covariance S(beta): from weights, at encoders, and its singular vectors (Section 2)."""
+
+import torch
+
+from mmcl._checks import all_finite, as_rows, paired, rank_at_most
+from mmcl.losses import resolve
+
+KEEP = 2**23  # the similarities s are kept whole up to this many entries (64 MB in float64)
+
+
+BLOCK = 2**20  # entries of one block of rows where a matrix is walked instead
+
+
+def loss_and_covariance(x, x_tilde, g1, g2, loss):
+    """Value l (without penalty) and contrastive cross-covariance S(beta) at the encoders.
+
+    The n x n similarities are kept only while they are small and walked in blocks of rows otherwise: O(n^2 (r + d))
+    time, O(n) memory beside the data.
+
+    Args:
+        x, x_tilde: (..., n, d1), (..., n, d2) pairs.
+        g1, g2: (..., r, d1), (..., r, d2) encoders.
+        loss: a name in `mmcl.losses.LOSSES` or a loss object.
+
+    Returns:
+        l (...,) and S (..., d1, d2); dL/dM = rho M - S, dL/dg1 = g2 (rho M - S)^T, dL/dg2 = g1 (rho M - S).
+
+    Reference: arXiv 2302.06232, Section 2; notebook 01, section 1.
+    """
+    loss, n = resolve(loss), x.shape[-2]
+    batch = torch.broadcast_shapes(x.shape[:-2], g1.shape[:-2])
+    together = max(1, BLOCK // 4 // n**2)  # batch entries whose similarities, 2 MB, stay in the cache
+    if batch.numel() > together:
+        flat = [a.expand(*batch, *a.shape[-2:]).flatten(0, -3).split(together) for a in (x, x_tilde, g1, g2)]
+        values, covariances = zip(*(_walk(*part, loss) for part in zip(*flat, strict=True)), strict=True)
+        return torch.cat(values).unflatten(0, batch), torch.cat(covariances).unflatten(0, batch)
+    return _walk(x, x_tilde, g1, g2, loss)
+
+
+def _walk(x, x_tilde, g1, g2, loss):
+    """`loss_and_covariance` of a few batch entries, in blocks of rows where n is large."""
+    z, z_tilde = x @ g1.mT, x_tilde @ g2.mT
+    diagonal = (z * z_tilde).sum(-1)
+    bound = float(z.norm(dim=-1).amax() * z_tilde.norm(dim=-1).amax())
+    n, batch = x.shape[-2], x.shape[:-2].numel()
+    size = n if batch * n * n <= KEEP else max(1, BLOCK // (batch * n))
+    starts = range(0, n, size)
+
+    def block(start):
+        return loss._prepare(z[..., start : start + size, :] @ z_tilde.mT, start, bound)
+
+    rows = columns = None
+    for start in starts:
+        values = block(start)
+        row, column = loss._totals(values, diagonal, start)
+        # small tensors kept between blocks would keep the allocator from using the room of a block again
+        rows = row.new_empty(*row.shape[:-1], n) if rows is None else rows
+        rows[..., start : start + size] = row
+        columns = column if columns is None else loss._merge(columns, column)
+    together = loss._together(rows, columns, diagonal)
+    s = (x * together.unsqueeze(-1)).mT @ x_tilde
+    for start in starts:
+        values = values if len(starts) == 1 else block(start)
+        apart = loss._apart(values, diagonal, start, rows[..., start : start + size], columns)
+        s = s + x[..., start : start + size, :].mT @ (apart @ x_tilde)
+    return loss._value(rows, columns, diagonal), s / n
+
+
+def cross_covariance(x, x_tilde, weights=None):
+    """Contrastive cross-covariance S(W) = 1/n x^T W x_tilde, the matrix a contrastive gradient step decomposes.
+
+    Args:
+        x: (..., n, d1) first modality, rows are samples.
+        x_tilde: (..., n, d2) second modality, row i paired with row i of ``x``.
+        weights: (..., n, n) W = -n dl/ds: positive where a pair is pulled together, negative where rows are pushed
+            apart. None means the linear loss, for which S is the unbiased (n - 1) sample cross-covariance whatever
+            the encoders are; then no n x n matrix and no centred copy of the data is made.
+
+    Returns:
+        (..., d1, d2) in the common dtype of the data.
+
+    Raises:
+        ValueError: if row counts or batch dimensions differ, n < 2, a value is not finite, or W is not (..., n, n).
+
+    Reference: arXiv 2302.06232, Section 2; notebook 01, sections 1 and 2.
+    """
+    x, x_tilde = paired(x, x_tilde)
+    n = x.shape[-2]
+    if weights is None:
+        return _centred_product(x, x_tilde) / (n - 1)
+    weights = torch.as_tensor(weights, dtype=x.dtype)
+    if weights.shape[-2:] != (n, n):
+        raise ValueError(f"weights have shape {tuple(weights.shape)}; W is (..., n, n) with n = {n} pairs")
+    return x.mT @ (weights @ x_tilde) / n
+
+
+def _centred_product(x, x_tilde):
+    """sum_i (x_i - mean x)(x~_i - mean x~)^T, centred block by block."""
+    n, means = x.shape[-2], [a.mean(-2, keepdim=True) for a in (x, x_tilde)]
+    size = max(1, BLOCK // 4 * n // x.numel())  # 2 MB: a block that stays in the cache costs next to nothing
+    total = 0
+    for start in range(0, n, size):
+        block, block_tilde = (a[..., start : start + size, :] - m for a, m in zip((x, x_tilde), means, strict=True))
+        total = total + block.mT @ block_tilde
+    return total
+
+
+def whitening(x, ridge=0.0):
+    """(Cov(x) + ridge I)^(-1/2), the symmetric matrix that gives (x - mean) unit covariance when ridge is 0.
+
+    Args:
+        x: (..., n, d) rows are samples.
+        ridge: added to every variance, >= 0, in the squared units of x; needed when n <= d.
+
+    Returns:
+        (..., d, d). Fitting MMCL with the linear loss to two whitened views is canonical correlation analysis.
+
+    Raises:
+        ValueError: if x is not finite or Cov(x) + ridge I is numerically singular.
+    """
+    x = all_finite("x", as_rows("x", x))
+    values, vectors = torch.linalg.eigh(cross_covariance(x, x))
+    values = values + ridge
+    if ridge < 0 or bool((values[..., 0] <= x.shape[-1] * torch.finfo(x.dtype).eps * values[..., -1]).any()):
+        raise ValueError(f"Cov(x) + ridge I is singular with ridge = {ridge}; use a larger ridge")
+    return (vectors * values.rsqrt().unsqueeze(-2)) @ vectors.mT
+
+
+def truncated_svd(a, rank):
+    """Leading singular triples of A: A is approximated best, among matrices of this rank, by u diag(s) v^T.
+
+    Args:
+        a: (..., d1, d2).
+        rank: number of triples, 1 to min(d1, d2).
+
+    Returns:
+        u (..., d1, rank), s (..., rank) decreasing, v (..., d2, rank). Singular values below the rounding error
+        max(d1, d2) eps s_1 are set to 0. The entry of largest modulus in each column of u is positive, which makes
+        the triples unique unless singular values repeat.
+
+    Raises:
+        ValueError: if the rank is out of range or A is not finite.
+    """
+    a = torch.as_tensor(a)
+    rank = rank_at_most(rank, *a.shape[-2:])
+    u, s, vh = torch.linalg.svd(all_finite("a", a), full_matrices=False)
+    u, s, v = u[..., :rank], s[..., :rank], vh.mT[..., :rank]
+    s = s.where(s > max(a.shape[-2:]) * torch.finfo(s.dtype).eps * s[..., :1], 0)
+    sign = u.gather(-2, u.abs().argmax(-2, keepdim=True)).sign()
+    return u * sign, s, v * sign
+
+
+def balanced_factors(u, s, v):
+    """Encoders g1 = s^(1/2) u^T, g2 = s^(1/2) v^T of M = u diag(s) v^T, for which g1 g1^T = g2 g2^T."""
+    root = s.sqrt().unsqueeze(-1)
+    return root * u.mT, root * v.mT
