@@ -211,36 +211,6 @@ def matrix(
     return ax
 
 
-def table_of_values(
-    ax: Axes, values: Any, rows: Any, columns: Any, xlabel: str, ylabel: str, title: str = "", form: str = "{:.1e}"
-) -> Axes:
-    """A matrix of numbers written into shaded cells, rows and columns named by their parameters."""
-    ax.imshow(values, cmap="Greys", alpha=0.25)
-    ax.grid(False)
-    for i, row in enumerate(values):
-        for j, value in enumerate(row):
-            ax.text(j, i, form.format(value), ha="center", va="center", fontsize=9)
-    ax.set_xticks(range(len(columns)), columns)
-    ax.set_yticks(range(len(rows)), rows)
-    ax.set(xlabel=xlabel, ylabel=ylabel)
-    ax.set_title(title)
-    return ax
-
-
-def stability(ax: Axes, products: Any, lengths: Any, settled: Any, limit: Any) -> None:
-    """Where the projected iteration converges: settled (products, lengths) bool, limit (products,) predicted."""
-    with plt.rc_context(STYLE):
-        for holds, marker, colour, name in (
-            (True, "o", COLOURS[0], "converges"),
-            (False, "x", COLOURS[1], "oscillates"),
-        ):
-            product, length = (settled == holds).nonzero()
-            ax.plot(products[product], lengths[length], marker, color=colour, linestyle="none", label=name)
-        ax.set(xscale="log", ylim=(0, 1.08), xlabel=r"$\tau\rho$", ylabel=r"relative step length $\eta\rho$")
-    guide(ax, products, limit, r"limit $2\rho/(\rho+h)$")
-    ax.legend(loc="lower left", bbox_to_anchor=(-0.1, 1.0), ncols=3, frameon=False, fontsize=9, columnspacing=1)
-
-
 def legend_below(figure: Figure, ax: Axes, columns: int = 2) -> None:
     """One legend for the whole figure, under its panels, with the names of ``ax``."""
     for panel in figure.axes:
