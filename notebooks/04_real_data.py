@@ -604,8 +604,8 @@ claim("4.26", "share of pairs in the majority of their detected class, mean of d
 
 # %%
 figure, (left, right) = plots.panels(columns=2, width=4.4, height=3.8)
-plots.table_of_values(left, tables[0].int().numpy(), range(1, classes + 1), range(tables[0].shape[1]), "true class",
-                      "detected class", "Pairs, first draw", form="{:d}")
+plots.matrix(left, tables[0], "Pairs, first draw", limit=2 * tables[0].max(), numbers="{:.0f}")
+left.set(xlabel="true class", ylabel="detected class")
 order = sorted(accuracy, key=lambda k: float(accuracy[k].mean()))
 for i, name in enumerate(order):
     right.plot([float(accuracy[name].amin()), float(accuracy[name].amax())], [i, i], color=plots.COLOURS[0], linewidth=2,
