@@ -57,7 +57,8 @@ from mmcl.beyond import latent_classes, refit
 from mmcl.beyond.landmarks import landmark_features
 from mmcl.experiments import autoencoders, section_5_1, section_5_1_linear, section_5_3
 from mmcl.experiments.digits import digits_views, matched_rows
-from mmcl.experiments.images import Images, Unavailable, load_fashion_mnist, load_mnist
+from mmcl.experiments.images import Unavailable, load_fashion_mnist, load_mnist
+from mmcl.experiments.labelled import Labelled
 from mmcl.experiments.published import published
 from mmcl.graph import class_graph, fit_graph
 from mmcl.metrics import class_accuracy
@@ -84,13 +85,13 @@ inf, authors = float("inf"), published("5.3")
 def mnist():
     """Both modalities: images, labels, test images, test labels."""
     sides = [load() for load in (load_mnist, load_fashion_mnist)]
-    return [(s.images[:rows], s.labels[:rows], s.images_test[:tests], s.labels_test[:tests]) for s in sides]
+    return [Labelled(s.rows[:rows], s.labels[:rows], s.rows_test[:tests], s.labels_test[:tests]) for s in sides]
 
 
 def digits():
     """Two views of the same images, then taken as two modalities that share the class."""
     v = digits_views(seed=seed)
-    return [(v.x, v.labels, v.x_test, v.labels_test), (v.x_tilde, v.labels, v.x_tilde_test, v.labels_test)]
+    return [Labelled(a, v.labels, t, v.labels_test) for a, t in ((v.x, v.x_test), (v.x_tilde, v.x_tilde_test))]
 
 
 missing = ""
@@ -105,10 +106,11 @@ except Unavailable:
     )
 
 # %%
-real = sides[0][0].ndim == 3
+real = sides[0].rows.ndim == 3
 pairs = n if real else n // 5
-full = real and (n, epochs) == (500, 10) and min(len(s[0]) for s in sides) == 60000
-images, labels, images_test, labels_test = ([side[i] for side in sides] for i in range(4))
+full = real and (n, epochs) == (500, 10) and min(len(s.rows) for s in sides) == 60000
+images, images_test = [s.rows for s in sides], [s.rows_test for s in sides]
+labels, labels_test = [s.labels for s in sides], [s.labels_test for s in sides]
 names = ["MNIST", "Fashion-MNIST"] if real else ["digits, white squares", "digits, black squares"]
 claim("4.19", f"data: {names[0]} with {names[1]}; share of classes that both training sets hold",
       len(set(labels[0].tolist()) & set(labels[1].tolist())) / len(set(labels[0].tolist())), 1, tolerance=0)
@@ -158,7 +160,7 @@ def components(x, x_test, count):
 
 
 features = [components(a, b, kept) for a, b in zip(images, images_test, strict=True)]
-first, second = ((features[i][0], labels[i], features[i][1], labels_test[i]) for i in (1, 0))
+first, second = (Labelled(features[i][0], labels[i], features[i][1], labels_test[i]) for i in (1, 0))
 queries = min(100, int(labels_test[1].bincount().min()))
 graphs = section_5_1_linear.noisy_graphs(first, second, noises, clusters, graph_draws, per_side, queries, seed=seed)
 kinds, p = len(labels[0].unique()), torch.tensor(noises, dtype=torch.float64)
@@ -284,8 +286,7 @@ print(stored["command"], stored["date"])
 
 # %%
 if encoder_epochs and real:
-    two = [Images(*side) for side in sides]
-    runs = section_5_1.sweep_flips(two[1], two[0], noises, seeds=range(seed, seed + 2), epochs=encoder_epochs, progress=True)
+    runs = section_5_1.sweep_flips(*sides[::-1], noises, seeds=range(seed, seed + 2), epochs=encoder_epochs, progress=True)
 else:
     runs = stored["runs"]
 last = {(r["flip"], bool(r["clusters"]), r["seed"]): r["accuracy"][-1] for r in runs}
@@ -353,12 +354,13 @@ if real:
         codes = list(both.map(lambda a, b: autoencoders.codes(a, b, seed, epochs=epochs), images, images_test))
 else:
     codes = [components(a, b, 16) for a, b in zip(images, images_test, strict=True)]
-modalities = [section_5_3.Coded(c, y, t, v) for (c, t), y, v in zip(codes, labels, labels_test, strict=True)]
+modalities = [Labelled(c, y, t, v) for (c, t), y, v in zip(codes, labels, labels_test, strict=True)]
 
 # %%
 fast = dict(loops=loops, lr_unpaired=2e-5 * rate_scale) if real else {}
-scaled = [replace(m, codes=code_scale * m.codes, codes_test=code_scale * m.codes_test) for m in modalities]
-live = section_5_3.accuracy_curves(*(scaled if real else modalities), draws, pairs, seed=seed, **fast)
+schedule = section_5_3.Schedule(draws, pairs, **fast)
+scaled = [replace(m, rows=code_scale * m.rows, rows_test=code_scale * m.rows_test) for m in modalities]
+live = section_5_3.accuracy_curves(*(scaled if real else modalities), schedule, seed)
 chance = 1 / len(set(labels[0].tolist()))
 claim("4.20", "heads on the pairs, best epoch: accuracy over chance, smallest of draws",
       live["paired"].amax(1).min() / chance, 1, tolerance=(0, inf))

@@ -135,7 +135,7 @@ def experiment(first, second, flip, clusters=None, images=50, seed=0, known=None
     """One run of Section 5.2: a graph on images of both data sets, noise, a partition or none, training, accuracy.
 
     Args:
-        first, second: `mmcl.experiments.images.Images` for the convolutional and the dense encoder.
+        first, second: `mmcl.experiments.labelled.Labelled` images for the convolutional and the dense encoder.
         flip: share p of flipped edges.
         clusters: k of the partition, None for no partition.
         images: training images per class.
@@ -156,15 +156,13 @@ def experiment(first, second, flip, clusters=None, images=50, seed=0, known=None
     candidates = per_class(second.labels_test, TESTS[1], generator, first=200).T
 
     def evaluate(f, g):
-        z_tilde = g(as_pixels(second.images_test[candidates.flatten()])).unflatten(0, candidates.shape)
-        z = f(as_pixels(first.images_test[queries]))
+        z_tilde = g(as_pixels(second.rows_test[candidates.flatten()])).unflatten(0, candidates.shape)
+        z = f(as_pixels(first.rows_test[queries]))
         return round(float(class_retrieval(z, z_tilde, first.labels_test[queries])), 4)
 
     known, key = {} if known is None else known, (seed, images, edges.numpy().tobytes())
     if key not in known:
-        known[key] = train_networks(
-            first.images[rows], second.images[rows_tilde], edges, evaluate, seed=seed, **training
-        )
+        known[key] = train_networks(first.rows[rows], second.rows[rows_tilde], edges, evaluate, seed=seed, **training)
     epoch, accuracy = known[key]
     return dict(flip=flip, clusters=clusters, images=images, seed=seed, epoch=epoch, accuracy=accuracy)
 

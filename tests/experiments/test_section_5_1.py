@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from mmcl.experiments import section_5_1
-from mmcl.experiments.images import Images
+from mmcl.experiments.labelled import Labelled
 from mmcl.experiments.section_5_1 import (
     convolutional,
     dense,
@@ -40,7 +40,7 @@ def toys(seed, classes=3, train_rows=24, test_rows=120):
             image[9 * c : 9 * c + 9, 9 * ((c + seed) % 3) : 9 * ((c + seed) % 3) + 9] += 150
         return images, labels
 
-    return Images(*some(train_rows), *some(test_rows))
+    return Labelled(*some(train_rows), *some(test_rows))
 
 
 def test_info_nce_of_a_graph_of_pairs_is_clips_symmetric_cross_entropy():
@@ -89,12 +89,12 @@ def test_training_repeats_itself_looks_when_told_and_leaves_global_random_number
     def look(f, g):
         assert not f.training
         assert not g.training
-        return f(section_5_1.as_pixels(data.images[:2])).sum().item()
+        return f(section_5_1.as_pixels(data.rows[:2])).sum().item()
 
-    first = train_networks(data.images, data.images, edges, look, **settings)
+    first = train_networks(data.rows, data.rows, edges, look, **settings)
     assert first[0] == [0, 1, 2, 3, 4]
-    assert first == train_networks(data.images, data.images, edges, look, **settings)
-    assert first[1] != train_networks(data.images, data.images, edges, look, **{**settings, "seed": 6})[1]
+    assert first == train_networks(data.rows, data.rows, edges, look, **settings)
+    assert first[1] != train_networks(data.rows, data.rows, edges, look, **{**settings, "seed": 6})[1]
     assert torch.equal(state, torch.get_rng_state())
 
 
@@ -137,6 +137,6 @@ def test_bad_arguments_of_training_are_named():
     edges = class_graph(data.labels, data.labels)
     for wrong in ({"batch_size": 1}, {"epochs": -1}, {"every": 0}):
         with pytest.raises(ValueError, match=f"{next(iter(wrong))} = "):
-            train_networks(data.images, data.images, edges, lambda f, g: 0, **wrong)
+            train_networks(data.rows, data.rows, edges, lambda f, g: 0, **wrong)
     with pytest.raises(ValueError, match="fewer than 50"):
         experiment(data, data, 0.0)
