@@ -91,7 +91,9 @@ def _imports(text: str, module: str) -> frozenset[str]:
     for node in nodes:
         if isinstance(node, ast.Import):
             meant |= {a.name for a in node.names}
-            known |= {a.asname or a.name.split(".")[0]: a.name if a.asname else a.name.split(".")[0] for a in node.names}
+            known |= {
+                a.asname or a.name.split(".")[0]: a.name if a.asname else a.name.split(".")[0] for a in node.names
+            }
         elif isinstance(node, ast.ImportFrom):
             here = module.split(".")[: -node.level] if node.level else []
             meant |= {".".join([*here, *filter(None, [node.module]), a.name]) for a in node.names}
