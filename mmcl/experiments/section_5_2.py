@@ -1,5 +1,10 @@
-"""Section 5.2 as published: AdamW on the pairs, then on unpaired rows batch by batch."""
+"""Section 5.2 as published: AdamW on the pairs, then on unpaired rows batch by batch.
 
+``python -m mmcl.experiments.section_5_2 notebooks/stored/section_5_2.json`` makes the stored results of Figure 2
+(`mmcl.experiments.figure_2`): about half an hour on one core.
+"""
+
+import sys
 from typing import NamedTuple
 
 import torch
@@ -78,3 +83,9 @@ def train_published(
             take_steps(optimizer, objective, batches)
         found.append(Encoders(g1.detach().clone(), g2.detach().clone()))
     return tuple(found)
+
+
+if __name__ == "__main__":
+    from mmcl.experiments.figure_2 import main  # which imports this file's neighbours, and is not needed to train
+
+    main(sys.argv[1])
