@@ -1,7 +1,7 @@
 """What a chapter depends on, by its imports: what a change makes run again, and nothing else.
 
-``python3 -S mmcl/reports/dependencies.py build/depends.mk notebooks/*.py`` writes it down for make. That runs before there
-is an environment, so only the standard library is imported here, and nothing of the package.
+``python3 -S mmcl/reports/dependencies.py build/depends.mk notebooks/*.py`` writes it down for make. It runs before
+there is an environment, so only the standard library is imported here, and nothing of the package.
 """
 
 from __future__ import annotations
@@ -91,7 +91,9 @@ def _imports(text: str, module: str) -> frozenset[str]:
     for node in nodes:
         if isinstance(node, ast.Import):
             meant |= {a.name for a in node.names}
-            known |= {a.asname or a.name.split(".")[0]: a.name if a.asname else a.name.split(".")[0] for a in node.names}
+            known |= {
+                a.asname or a.name.split(".")[0]: a.name if a.asname else a.name.split(".")[0] for a in node.names
+            }
         elif isinstance(node, ast.ImportFrom):
             here = module.split(".")[: -node.level] if node.level else []
             meant |= {".".join([*here, *filter(None, [node.module]), a.name]) for a in node.names}
