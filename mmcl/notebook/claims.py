@@ -188,10 +188,10 @@ def record(id: str, statement: str, value) -> None:
         ValueError: if the id is no word.
     """
     _check_id(id)
-    number = {"id": id, "statement": statement, "measured": float(value)}
-    html = f"<p>[{id}] {_escaped(statement)}: <strong>{_number(number['measured'])}</strong></p>"
-    data = number if math.isfinite(number["measured"]) else number | {"measured": str(number["measured"])}
-    plain = f"[{id}] {statement}: {_number(number['measured'])}"
+    measured = float(value)
+    html = f"<p>[{id}] {_escaped(statement)}: <strong>{_number(measured)}</strong></p>"
+    data = {"id": id, "statement": statement, "measured": measured if math.isfinite(measured) else str(measured)}
+    plain = f"[{id}] {statement}: {_number(measured)}"
     display({"text/plain": plain, "text/html": html, NUMBER_MIME: data}, raw=True)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import io
 import itertools
 import re
 import sys
@@ -189,7 +190,8 @@ def main(argv: list[str] | None = None) -> int:
     _questions(command)
     _steps(command)
     args = parser.parse_args(_joined(sys.argv[1:] if argv is None else argv))
-    sys.stdout.reconfigure(errors="replace")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
     try:
         return args.function(args)
     except UsageError as error:

@@ -86,7 +86,8 @@ def _summary(notebook, name: str) -> dict:
 
 def _cells(notebook, renderer: Renderer, boxes: dict[str, list[Statement]]) -> list[dict]:
     """What the template shows of each cell: ``html`` of a text, or ``code``, ``lines`` and ``outputs``."""
-    highlight, cells, titled = Highlight2HTML(pygments_lexer="ipython3"), [], False
+    highlight, titled = Highlight2HTML(pygments_lexer="ipython3"), False
+    cells: list[dict] = []
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             source = cell.source if titled else re.sub(r"^# +.*$", "", cell.source, count=1, flags=re.M)

@@ -42,12 +42,13 @@ def line_of(path: Path, name: str) -> int:
         UsageError: if it does not.
     """
     body = ast.parse(path.read_text("utf-8")).body if path.is_file() else []
+    line = 0
     for part in name.split("."):
-        node = next((node for node in body if part in _defines(node)), None)
-        if node is None:
+        found = [node for node in body if part in _defines(node)]
+        if not found:
             raise UsageError(f"{path} does not define {name}")
-        body = getattr(node, "body", [])
-    return node.lineno
+        line, body = found[0].lineno, getattr(found[0], "body", [])
+    return line
 
 
 def _defines(node: ast.stmt) -> list[str]:
@@ -100,7 +101,7 @@ def unmentioned(root: Path) -> list[str]:
     return found
 
 
-def _documented(tree: ast.Module) -> Iterator[tuple[ast.AST, str]]:
+def _documented(tree: ast.Module) -> Iterator[tuple[ast.FunctionDef | ast.ClassDef, str]]:
     """Functions and classes with the name that a chapter would use; a method's is that of its class, too."""
     for node in tree.body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
@@ -118,4 +119,4 @@ def _listed(text: str) -> list[int]:
 def _sections(chapter: str, numbers: list[int]) -> str:
     """The text of the sections with these numbers, of all of a chapter's if there are none."""
     parts = re.split(r"^# ## (?=\d)", chapter, flags=re.M)
-    return "".join(p for p in parts if not numbers or re.match(r"\d+", p) and int(re.match(r"\d+", p)[0]) in numbers)
+    return "".join(part for part in parts if not numbers or re.split(r"\D", part, maxsplit=1)[0] in map(str, numbers))

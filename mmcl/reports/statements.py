@@ -6,9 +6,11 @@ The README's table, the rows of the index and the box at the head of a section a
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -70,7 +72,8 @@ def _statement(row: object, place: str) -> Statement:
             raise UsageError(
                 f"{place}: {name} must be {'a list of words' if name in LISTS else 'one text'}, not {value}"
             )
-    made = Statement(**{name: tuple(value) if name in LISTS else value for name, value in row.items()})
+    values: dict[str, Any] = {name: tuple(value) if name in LISTS else value for name, value in row.items()}
+    made = Statement(**values)
     for name, allowed in (("verdict", VERDICTS), ("part", PARTS)):
         if getattr(made, name) not in allowed:
             raise UsageError(f"{place}: {name} is {getattr(made, name)!r}, not one of {', '.join(allowed)}")
@@ -172,15 +175,15 @@ def problems(statements: Iterable[Statement], root: Path, notebooks: Mapping, cl
     """What is wrong between the registry and the repository, a sentence each; see ``table`` for the arguments."""
     found = []
     for s in statements:
-        checks = [(places.function_at, name, root) for name in s.functions]
-        checks += [(places.test_at, name, root) for name in s.tests]
+        checks: list[Callable] = [partial(places.function_at, name, root) for name in s.functions]
+        checks += [partial(places.test_at, name, root) for name in s.tests]
         if s.chapter in notebooks:
-            checks.append((places.heading_of, s.section, notebooks[s.chapter]))
+            checks += [partial(places.heading_of, s.section, notebooks[s.chapter])]
         else:
             found.append(f"{s.id}: there is no chapter {s.chapter!r}")
-        for check, name, place in checks:
+        for check in checks:
             try:
-                check(name, place)
+                check()
             except UsageError as error:
                 found.append(f"{s.id}: {error}")
         found += [f"{s.id}: no notebook makes the claim {id}" for id in s.claims if id not in claims]

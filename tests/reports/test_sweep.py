@@ -222,7 +222,9 @@ def test_the_numbers_are_the_same_whatever_the_number_of_processes(source, one_b
 
 def test_points_of_a_killed_process_are_run_again_and_no_other(source, capsys):
     """The second point kills the process that runs its kernel, once."""
-    kill = "if n == 3 and not os.path.exists('killed'):\n    open('killed', 'w').close()\n    os.kill(os.getppid(), 9)\n"
+    kill = (
+        "if n == 3 and not os.path.exists('killed'):\n    open('killed', 'w').close()\n    os.kill(os.getppid(), 9)\n"
+    )
     source.write_text(NOTEBOOK.replace("if n == 13:", kill + "if n == 13:"))
     status, folder = run(source, "n: [2, 3]\n")
     assert (status, len(made_at(folder))) == (0, 2)
