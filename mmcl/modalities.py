@@ -21,6 +21,7 @@ from mmcl.covariance import linear_covariance, loss_and_covariance
 from mmcl.losses import ContrastiveLoss, Linear, resolve
 
 PairTerms = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # g_mu, g_mu' -> l(s), S
+Terms = dict[tuple[int, int], PairTerms]
 
 
 @dataclass(frozen=True)
@@ -93,11 +94,7 @@ def loss_and_covariances(
 
 
 def modality_gradient(
-    views: Sequence[Tensor],
-    encoders: Sequence[Tensor],
-    mu: int,
-    loss: str | ContrastiveLoss = "clip",
-    rho: float = 1.0,
+    views: Sequence[Tensor], encoders: Sequence[Tensor], mu: int, loss: str | ContrastiveLoss = "clip", rho: float = 1.0
 ) -> Tensor:
     """dL_M/dG_mu (..., r, d_mu) by Corollary 7.1, from the S_{mu,mu'} alone.
 
@@ -122,11 +119,11 @@ def fit_modalities(
 ) -> MultimodalFit:
     """Encoders that minimise L_M, one modality after the other.
 
-    With the others and S(beta) held fixed the sum of the SVD objectives is quadratic in G_mu, with B = sum_{mu' != mu}
-    G_mu' S_{mu,mu'}^T and C = sum_{mu' != mu} G_mu' G_mu'^T its maximiser is C^+ B/rho. The step is
-    G_mu + step C^+ (B - rho C G_mu), 1/rho its longest length, which is that maximiser, exact for the linear loss; it
-    is halved until L_M falls. The start is spectral: the leading eigenvectors of the block matrix of all S_{mu,mu'}
-    at zero encoders, which for two modalities and the linear loss is the answer of Lemma 2.1.
+    With the others and S(beta) held fixed the sum of the SVD objectives is quadratic in G_mu, maximal at C^+ B/rho with
+    B = sum_{mu' != mu} G_mu' S_{mu,mu'}^T and C = sum_{mu' != mu} G_mu' G_mu'^T. The step is G_mu + step C^+ (B - rho
+    C G_mu): at step = 1/rho, the longest tried, it is that maximiser, exact for the linear loss. It is halved until
+    L_M falls, and a whole sweep is prolonged where L_M falls by it. The start is spectral, the leading eigenvectors of
+    the block matrix of the S_{mu,mu'} at zero encoders: for two views and the linear loss the answer of Lemma 2.1.
 
     Args:
         views: M >= 2 tensors (..., n, d_mu), torch or numpy, row i of each the same sample.
@@ -159,9 +156,12 @@ def fit_modalities(
     now = _spectral_start(terms, views, rank, rho)
     history = [_total([_block(terms, now, mu, rho) for mu in modalities])]
     lengths = [torch.full_like(history[0], 1 / rho) for _ in views]
+    reach = torch.ones_like(history[0])
     for _ in range(max_steps):
+        before = [*now]
         for mu in modalities:
-            now[mu], lengths[mu] = _ascend(terms, now, mu, rho, (2 * lengths[mu]).clamp(max=1 / rho))
+            now[mu], lengths[mu] = _ascend(terms, now, mu, rho, lengths[mu])
+        now, reach = _extrapolate(terms, before, now, rho, reach)
         blocks = [_block(terms, now, mu, rho) for mu in modalities]
         history.append(_total(blocks))
         converged = torch.stack([block.up.norm(dim=(-2, -1)) <= tol * block.b.norm(dim=(-2, -1)) for block in blocks])
@@ -180,7 +180,7 @@ class _Block:
     up: Tensor
 
 
-def _block(terms: dict[tuple[int, int], PairTerms], encoders: Sequence[Tensor], mu: int, rho: float) -> _Block:
+def _block(terms: Terms, encoders: Sequence[Tensor], mu: int, rho: float) -> _Block:
     g, others = encoders[mu], [other for other in range(len(encoders)) if other != mu]
     pairs = [terms[mu, other](g, encoders[other]) for other in others]
     b = torch.stack([encoders[other] @ s.mT for other, (_, s) in zip(others, pairs, strict=True)]).sum(0)
@@ -189,27 +189,39 @@ def _block(terms: dict[tuple[int, int], PairTerms], encoders: Sequence[Tensor], 
     return _Block(torch.stack([value for value, _ in pairs]).sum(0) + penalty, b, c, b - rho * c @ g)
 
 
-def _ascend(
-    terms: dict[tuple[int, int], PairTerms], encoders: list[Tensor], mu: int, rho: float, step: Tensor
-) -> tuple[Tensor, Tensor]:
-    """G_mu + step C^+ up, the step halved until L_M falls by enough, and the step taken; 0 where none was found."""
+def _ascend(terms: Terms, encoders: list[Tensor], mu: int, rho: float, step: Tensor) -> tuple[Tensor, Tensor]:
+    """G_mu + step C^+ up, the step halved until L_M falls by enough; and the step to begin with the next time.
+
+    Enough is Armijo's condition in Hager and Zhang's form, by the slopes at both ends, which rounding cannot fool.
+    """
     now = _block(terms, encoders, mu, rho)
     direction = torch.linalg.pinv(now.c, hermitian=True) @ now.up
     slope = (direction * now.up).sum((-2, -1))
     rounding = 64 * torch.finfo(slope.dtype).eps * now.value.abs()
     while True:
         trial = encoders[mu] + step[..., None, None] * direction
-        value = _block(terms, [*encoders[:mu], trial, *encoders[mu + 1 :]], mu, rho).value
-        falls = value <= now.value - 1e-4 * step * slope + rounding
+        then = _block(terms, [*encoders[:mu], trial, *encoders[mu + 1 :]], mu, rho)
+        bend = slope - (direction * then.up).sum((-2, -1))  # step times the curvature of L_M along the direction
+        falls = (bend <= 1.99 * slope) & (then.value <= now.value + rounding)
         stuck = step * rho < 1e-12
         if (falls | stuck).all():
-            return trial.where(falls[..., None, None], encoders[mu]), step
+            best = step * slope / bend.clamp(min=torch.finfo(slope.dtype).tiny)
+            return trial.where(falls[..., None, None], encoders[mu]), best.clamp(1e-6 / rho, 1 / rho)
         step = step.where(falls, step / 2)
 
 
-def _spectral_start(
-    terms: dict[tuple[int, int], PairTerms], views: Sequence[Tensor], rank: int, rho: float
-) -> list[Tensor]:
+def _extrapolate(
+    terms: Terms, before: list[Tensor], now: list[Tensor], rho: float, reach: Tensor
+) -> tuple[list[Tensor], Tensor]:
+    """The last sweep once more, ``reach`` times as far, where L_M falls by it; then the next may reach further."""
+    trial = [g + reach[..., None, None] * (g - old) for g, old in zip(now, before, strict=True)]
+    value, further = (_total([_block(terms, g, mu, rho) for mu in range(len(g))]) for g in (now, trial))
+    falls = further < value
+    chosen = [a.where(falls[..., None, None], b) for a, b in zip(trial, now, strict=True)]
+    return chosen, torch.where(falls, 1.5 * reach, 0.5)
+
+
+def _spectral_start(terms: Terms, views: Sequence[Tensor], rank: int, rho: float) -> list[Tensor]:
     """Leading eigenvectors of the symmetric block matrix of the S_{mu,mu'}, scaled as for two modalities."""
     zero = [x.new_zeros(*x.shape[:-2], rank, x.shape[-1]) for x in views]
     blank = [x.new_zeros(*x.shape[:-2], x.shape[-1], x.shape[-1]) for x in views]
@@ -220,7 +232,7 @@ def _spectral_start(
     return [g.mT for g in top.flip(-1).split([x.shape[-1] for x in views], -2)]
 
 
-def _pair_terms(views: Sequence[Tensor], loss: ContrastiveLoss) -> dict[tuple[int, int], PairTerms]:
+def _pair_terms(views: Sequence[Tensor], loss: ContrastiveLoss) -> Terms:
     """For every ordered pair of modalities, l(s) and S as functions of the two encoders."""
 
     def of(x: Tensor, x_tilde: Tensor) -> PairTerms:
