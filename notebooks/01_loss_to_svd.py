@@ -326,7 +326,11 @@ for relative_length, name in ((1.0, "full step, $\\eta\\rho = 1$"), (0.8 * limit
     paths[name] = np.maximum(history, 1e-12)
 title = f"$\\tau\\rho = {product}$"
 plots.curves(left, np.arange(40), paths, "steps", "loss above its minimum", title, log="y", every=4)
-plots.stability(right, products, lengths, settled, limit)
+for holds, marker, name in ((True, "o", "converges"), (False, "x", "oscillates")):
+    product, length = (settled == holds).nonzero()
+    right.plot(products[product], lengths[length], marker, linestyle="none", label=name)
+right.set(xscale="log", ylim=(0, 1.08), xlabel=r"$\tau\rho$", ylabel=r"relative step length $\eta\rho$")
+plots.guide(right, products, limit, r"limit $2\rho/(\rho+h)$")
 show(figure, alt="Left: the full step jumps, a damped one converges. Right: where the iteration converges, and the limit.")
 
 # %%
