@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000"]
 _DASHES = ["-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1))]
 _MARKERS = ["o", "s", "^", "D", "v", "P", "X"]
-STYLE = {
+STYLE: dict = {
     "axes.prop_cycle": cycler(color=COLOURS) + cycler(linestyle=_DASHES) + cycler(marker=_MARKERS),
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -105,10 +105,11 @@ def label_ends(ax: Axes, gap: float = 0.075) -> Axes:
     """The name of each line at its right end, in its colour, instead of a legend.
 
     Args:
-        ax: axes whose lines are drawn and whose limits and scales are set.
+        ax: axes whose lines are drawn and whose scales are set; their limits stay from here on as they are.
         gap: least distance of two names, as a share of the height of the panel.
     """
     lines = [line for line in ax.get_lines() if not line.get_label().startswith("_") and len(line.get_xdata())]
+    ax.set(xlim=ax.get_xlim(), ylim=ax.get_ylim())
     to_axes = ax.transData + ax.transAxes.inverted()
     ends = [to_axes.transform((line.get_xdata()[-1], line.get_ydata()[-1])) for line in lines]
     height = -1.0
