@@ -110,7 +110,7 @@ def similarities(x: Tensor, x_tilde: Tensor, g1: Tensor, g2: Tensor, normalize: 
 
 
 def take_steps(optimizer: torch.optim.Optimizer, objective: Callable[[Any], Tensor], batches: Sequence[Any]) -> int:
-    """One step of the optimizer for each batch, a slice or indices, on objective(rows) summed over leading dimensions."""
+    """One step of the optimizer for each batch, slice or indices, on objective(rows) summed over leading dimensions."""
     for rows in batches:
         optimizer.zero_grad()
         objective(rows).sum().backward()
