@@ -143,8 +143,8 @@ show(figure, alt="""Three panels: SVD steps reach the CLIP minimum first; multim
 # | $s_{ij}$ | `s = x @ g1.mT @ (x_tilde @ g2.mT).mT` | similarity of row i and row j |
 # | $\phi, \psi, \epsilon, \nu$ | `mmcl.losses.LOSSES[name]` | a member of the loss class, eq. (2.1) |
 # | $\beta_i, \beta_{ij}$ | `loss.weights(s)`: `W[i, i]`, `-W[i, j]` | contrastive weights, $W = -n\,\partial\ell/\partial s$ |
-# | $S(\beta)$ | `mmcl.spectral.cross_covariance(x, x_tilde, W)` | contrastive cross-covariance |
-# | $\mathrm{SVD}_r$ | `mmcl.spectral.truncated_svd(a, rank)` | best approximation of rank r |
+# | $S(\beta)$ | `mmcl.covariance.cross_covariance(x, x_tilde, W)` | contrastive cross-covariance |
+# | $\mathrm{SVD}_r$ | `mmcl.covariance.truncated_svd(a, rank)` | best approximation of rank r |
 # | $R$, $\rho$ | `rho` | penalty $\tfrac\rho2\lVert G_1^\top G_2\rVert_F^2$ |
 # | $\tau$ | `tau` | temperature of CLIP |
 # | $U_1, U_2, z_i$ | `u1` (d1, r), `u2` (d2, r), `z` (n, r) | what the spiked model plants |

@@ -396,7 +396,7 @@ plots.curves(right, torch.arange(1, lines["pairs"].shape[1] + 1), own, "epoch", 
 if real:
     for ax, keys in ((left, ["paired_only"]), (right, ["with_unpaired", "oracle_pairs"])):
         for key in keys:
-            plots.guide(ax, range(1, len(published[key]) + 1), published[key], "published: " + key.replace("_", " "))
+            plots.guide(ax, range(1, len(authors[key]) + 1), authors[key], "published: " + key.replace("_", " "))
     for key, style in (("pairs", "-"), ("transposed", "--"), ("detected", ":")):
         right.plot(torch.arange(1, 5 * loops + 1), live[key].mean(0), color="black", linestyle=style, marker="", linewidth=1.5,
                    label=f"{WAYS[key]}, codes and rate scaled")
@@ -416,14 +416,14 @@ level = {k: float(v.mean()) for k, v in best.items()}
 if full:
     error = float(best["paired"].std() / draws**0.5)
     claim("4.21", "heads on 500 pairs, best epoch, mean of draws, against the published 0.589", level["paired"],
-          max(published["paired_only"]), tolerance=0.03 + 2 * error)
+          max(authors["paired_only"]), tolerance=0.03 + 2 * error)
     last = {k: v[:, -1] for k, v in lines.items()}
     claim("4.22", "true classes instead of detected edges: accuracy gained at the last epoch, smallest of draws",
           (last["pairs"] - last["detected"]).min(), 0, tolerance=(0, inf))
 paper = {"paired": "paired_only", "detected": "with_unpaired", "transposed": "with_unpaired", "pairs": "oracle_pairs"}
 rows_of_table = [
     f"| {name} | {level[key]:.3f} | {best[key].min():.3f} to {best[key].max():.3f} | "
-    f"{max(published[paper[key]]) if real else 'other data'} |" for key, name in {"paired": "pairs", **WAYS}.items()
+    f"{max(authors[paper[key]]) if real else 'other data'} |" for key, name in {"paired": "pairs", **WAYS}.items()
 ]
 Markdown("| heads trained on | best epoch, mean | range of draws | published |\n|---|---|---|---|\n" + "\n".join(rows_of_table))
 
@@ -525,7 +525,7 @@ for kind in ("codes", "components", "kernel", "graph"):
         found = spectral.fit(a, b, rank)
         seconds[kind] = seconds.get(kind, 0) + (time.perf_counter() - start) / draws
         accuracy.setdefault(kind, []).append(accuracy_of(maps, found, test))
-        spectra.setdefault(kind, []).append(spectral.truncated_svd(spectral.cross_covariance(a, b), min(15, a.shape[1]))[1])
+        spectra.setdefault(kind, []).append(covariance.truncated_svd(covariance.cross_covariance(a, b), min(15, a.shape[1]))[1])
 accuracy = {k: torch.tensor(v) for k, v in accuracy.items()}
 
 # %% [markdown]
@@ -554,7 +554,7 @@ claim("4.24", "graph features against the better of codes and components: accura
       tolerance=(0, inf))
 if full:
     claim("4.25", "graph features, 500 pairs, one SVD: mean accuracy over the published 0.644 with unpaired rows",
-          accuracy["graph"].mean(), max(published["with_unpaired"]), tolerance=(0, inf))
+          accuracy["graph"].mean(), max(authors["with_unpaired"]), tolerance=(0, inf))
 Markdown("**So:** " + ", ".join(f"{kinds[k]} {v.mean():.3f}" for k, v in accuracy.items()) + " (means of the draws). "
          "What unpaired images are good for is not their partners but the shape of their own modality.")
 
@@ -668,7 +668,7 @@ Markdown(
     f"**So:** of the methods that see {pairs} pairs and no label, {kinds.get(top, top)} is best with {accuracy[top].mean():.3f} "
     f"({accuracy[top].min():.3f} to {accuracy[top].max():.3f}); the true classes of the same pairs would give "
     f"{accuracy['true classes'].mean():.3f}; detected classes agree with the true ones in {sum(purity) / draws:.0%} of the pairs."
-    + (f" The published oracle, which knows the class of 59,000 images, has {max(published['oracle_pairs'])}." if real else "")
+    + (f" The published oracle, which knows the class of 59,000 images, has {max(authors['oracle_pairs'])}." if real else "")
 )
 
 # %%

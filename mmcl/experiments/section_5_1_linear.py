@@ -73,14 +73,13 @@ def noisy_graphs(
     found = []
     for number in tqdm(range(seed, seed + draws), desc="graphs", unit="draw", disable=not progress):
         found.append(_one_draw(*_sampled(first, second, rows, queries, sets, number), flips, clusters, number))
-    return NoisyGraphs(**{name: _stacked([vars(one)[name] for one in found]) for name in vars(found[0])})
-
-
-def _stacked(found: list) -> Tensor | dict:
-    """Tensors, or dicts of tensors, of single draws as one with a leading dimension for the draws."""
-    if isinstance(found[0], dict):
-        return {k: torch.stack([one[k] for one in found]) for k in found[0]}
-    return torch.stack(found)
+    return NoisyGraphs(
+        accuracy={k: torch.stack([one.accuracy[k] for one in found]) for k in found[0].accuracy},
+        agreement={k: torch.stack([one.agreement[k] for one in found]) for k in found[0].agreement},
+        overlap=torch.stack([one.overlap for one in found]),
+        left=torch.stack([one.left for one in found]),
+        strength=torch.stack([one.strength for one in found]),
+    )
 
 
 def _sampled(
