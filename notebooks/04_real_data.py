@@ -286,9 +286,10 @@ print(stored["command"], stored["date"])
 
 # %%
 if encoder_epochs and real:
-    setting = dict(partition="blocks", schedule="AdamW", steps=5 * encoder_epochs, rows="random", known={}, progress=True)
-    runs = [section_5_1.experiment(sides[1], sides[0], p_, k, seed=s, **setting)
-            for s in range(seed, seed + 2) for p_ in noises for k in (None, 10)]
+    ways, known = ({}, dict(clusters=10, partition="blocks")), {}
+    made = dict(schedule="AdamW", steps=5 * encoder_epochs, rows="random")
+    runs = [section_5_1.experiment(sides[1], sides[0], section_5_1.Setting(p_, **way, **made, seed=s), known, progress=True)
+            for s in range(seed, seed + 2) for p_ in noises for way in ways]
 else:
     runs = [r for r in stored["runs"] if r["schedule"] == "AdamW"]
 last = {(r["flip"], bool(r["clusters"]), r["seed"]): r["accuracy"][-1] for r in runs}
