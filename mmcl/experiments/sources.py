@@ -1,4 +1,4 @@
-"""Two modalities that share nothing but a class: MNIST with Fashion-MNIST, or the digits that ship with scikit-learn."""
+"""Two modalities that share nothing but a class: MNIST with Fashion-MNIST, or digits that ship with scikit-learn."""
 
 from dataclasses import dataclass
 
@@ -84,7 +84,7 @@ def _cut(images: Labelled, rows: int, tests: int) -> Labelled:
 
 
 def components(images: Labelled, count: int) -> Labelled:
-    """The images by their leading principal components, of mean 0 and variance 1 on the training rows; no label is used.
+    """The images by their leading principal components, of mean 0 and variance 1 on the training rows.
 
     Args:
         images: rows (n, ...), flattened here.

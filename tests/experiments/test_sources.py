@@ -35,6 +35,6 @@ def test_components_are_white_on_the_training_rows_and_the_same_map_takes_the_te
     found = components(images, 6)
     torch.testing.assert_close(torch.cov(found.rows.T), torch.eye(6, dtype=torch.float64), rtol=0, atol=1e-8)
     design = torch.cat([images.rows, torch.ones(len(images.rows), 1)], 1).double()
-    map_ = torch.linalg.lstsq(design, found.rows).solution
+    map_ = torch.linalg.pinv(design, rtol=1e-10) @ found.rows  # some pixels are constant
     again = torch.cat([images.rows_test, torch.ones(len(images.rows_test), 1)], 1).double() @ map_
     torch.testing.assert_close(again, found.rows_test, rtol=0, atol=1e-6)
