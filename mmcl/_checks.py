@@ -54,6 +54,13 @@ def positive(**values):
             raise ValueError(f"{name} = {value}; it must be a positive number")
 
 
+def no_less_than(minimum, **values):
+    """Raise unless every named value is a finite number of at least ``minimum``."""
+    for name, value in values.items():
+        if not (math.isfinite(value) and value >= minimum):
+            raise ValueError(f"{name} = {value}; it must be a number of at least {minimum}")
+
+
 def share(**values):
     """Raise unless every named value lies in [0, 1]."""
     for name, value in values.items():

@@ -2,6 +2,7 @@
 
 import torch
 
+from mmcl._blocks import row_blocks
 from mmcl._checks import all_finite, as_rows, at_least
 
 
@@ -72,11 +73,10 @@ def top_k_accuracy(z, z_tilde, k=1, targets=None):
     if bool(((targets < 0) | (targets >= m)).any()):
         raise ValueError(f"targets run from {int(targets.min())} to {int(targets.max())}; allowed are 0 to {m - 1}")
     z, z_tilde = (torch.nn.functional.normalize(a, dim=-1) for a in (z, z_tilde))
-    rows = max(1, 2**22 // (m * z.shape[:-2].numel()))
     hits = 0
-    for start in range(0, n, rows):
-        similarity = z[..., start : start + rows, :] @ z_tilde.mT
-        own = similarity.gather(-1, targets[..., start : start + rows].unsqueeze(-1))
+    for here in row_blocks(n, m * z.shape[:-2].numel(), 2**22):
+        similarity = z[..., here, :] @ z_tilde.mT
+        own = similarity.gather(-1, targets[..., here].unsqueeze(-1))
         hits = hits + ((similarity >= own).sum(-1) <= k).sum(-1)
     return hits.to(torch.float64) / n
 
@@ -109,11 +109,10 @@ def class_accuracy(z, z_tilde, labels, labels_tilde, k=1):
         raise ValueError(f"k = {k}, but there are only {len(z_tilde)} candidates")
     z, z_tilde, hits = torch.nn.functional.normalize(z, dim=-1), torch.nn.functional.normalize(z_tilde, dim=-1), 0
     labels, labels_tilde = torch.as_tensor(labels), torch.as_tensor(labels_tilde)
-    rows = max(1, 2**22 // len(z_tilde))
-    for block, own in zip(z.split(rows), labels.split(rows), strict=True):
-        similarity = block @ z_tilde.mT
+    for here in row_blocks(len(z), len(z_tilde), 2**22):
+        similarity = z[here] @ z_tilde.mT
         near = similarity.argmax(-1, keepdim=True) if k == 1 else similarity.topk(k, -1).indices
-        hits += int((labels_tilde[near] == own.unsqueeze(-1)).sum())
+        hits += int((labels_tilde[near] == labels[here].unsqueeze(-1)).sum())
     return hits / (k * len(z))
 
 

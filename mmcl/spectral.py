@@ -62,7 +62,10 @@ def fit(x, x_tilde, rank, loss="linear", rho=1.0, tol=1e-8, max_steps=500, progr
     at_least(1, max_steps=max_steps)
     loss = resolve(loss)
     if isinstance(loss, Linear):
-        return closed_form(cross_covariance(x, x_tilde), rank, rho)
+        covariance = cross_covariance(x, x_tilde)
+        if loss.nu > 1:
+            covariance = covariance + loss.surplus(x.shape[-2]) * x.mT @ x_tilde / x.shape[-2]
+        return closed_form(covariance, rank, rho)
     return _descend(x, x_tilde, rank, loss, rho, tol, max_steps, progress)
 
 
