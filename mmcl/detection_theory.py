@@ -62,7 +62,7 @@ def bayes_top1(candidates, rank: int, noise_std: float) -> Tensor:
     Raises:
         ValueError: if an argument is out of range.
 
-    Reference: ours; the best that any rule in the place of (4.2), arXiv 2302.06232, could do row by row.
+    Reference: ours; the best that any rule in the place of (4.2), PMLR 206:4348, could do row by row.
 
     Example:
         >>> bayes_top1([500, 10_000], rank=10, noise_std=0.3).round(decimals=3).tolist()
@@ -87,7 +87,7 @@ def inner_product_top1(candidates, rank: int, noise_std: float) -> Tensor:
 
     Arguments, result and errors as for `bayes_top1`.
 
-    Reference: ours; similarities of arXiv 2302.06232, Algorithm 1, at G1 = U1^T, G2 = U2^T.
+    Reference: ours; similarities of PMLR 206:4348, Algorithm 1, at G1 = U1^T, G2 = U2^T.
 
     Example:
         >>> round(float(inner_product_top1(10_000, rank=10, noise_std=0.3)), 3)
@@ -116,7 +116,7 @@ def exact_detection_bound(candidates, rank: int, noise_std: float) -> Tensor:
     Returns:
         float64 tensor of the shape of ``candidates``.
 
-    Reference: arXiv 2302.06232, Assumption 4.2 and Lemma 4.1, with constants, for known subspaces.
+    Reference: PMLR 206:4348, Assumption 4.2 and Lemma 4.1, with constants, for known subspaces.
 
     Example:
         >>> exact_detection_bound([10, 200], rank=40, noise_std=0.3).round(decimals=3).tolist()
@@ -153,7 +153,7 @@ def partition_threshold(per_class: float, n_images: float) -> float:
     (Benaych-Georges, Nadakuditi, J. Multivariate Analysis 2012). In a rectangular graph geometric means of the two
     sides take the place of both numbers.
 
-    Reference: ours, for the experiment of arXiv 2302.06232, Section 5.1.
+    Reference: ours, for the experiment of PMLR 206:4348, Section 5.1.
 
     Example:
         >>> round(partition_threshold(per_class=50, n_images=500), 2)

@@ -28,7 +28,7 @@ def class_graph(labels, labels_tilde, flip: float = 0.0, seed: int | torch.Gener
     Raises:
         ValueError: if flip is not in [0, 1], or the batch dimensions of the labels do not broadcast.
 
-    Reference: arXiv 2302.06232, Section 5.1, where p' is the distortion rate.
+    Reference: PMLR 206:4348, Section 5.1, where p' is the distortion rate.
 
     Example:
         >>> class_graph([0, 0, 1], [0, 1]).tolist()
@@ -115,7 +115,7 @@ def fit_graph(x: Tensor, x_tilde: Tensor, graph: Tensor, rank: int, rho: float =
     Raises:
         ValueError: for bad data, graph, rank or rho.
 
-    Reference: arXiv 2302.06232, Lemma 2.1 and Section 5.1.
+    Reference: PMLR 206:4348, Lemma 2.1 and Section 5.1.
 
     Example:
         >>> fit_graph(torch.tensor([[1.0], [-1.0]]), torch.tensor([[3.0], [5.0]]), torch.eye(2), rank=1).loss
@@ -143,7 +143,7 @@ def spectral_coordinates(graph: Tensor, count: int) -> tuple[Tensor, Tensor]:
     Raises:
         ValueError: if the graph has no edge, an entry is negative, or count is out of range.
 
-    Reference: arXiv 2302.06232, Algorithm 2 (its Z); I. Dhillon, Co-clustering documents and words, KDD 2001.
+    Reference: PMLR 206:4348, Algorithm 2 (its Z); I. Dhillon, Co-clustering documents and words, KDD 2001.
 
     Example:
         >>> z, z_tilde = spectral_coordinates(class_graph([0, 0, 1], [0, 1, 1]), 1)
@@ -191,7 +191,7 @@ def partition(
     Raises:
         ValueError: if k or vectors are out of range or the graph is not one.
 
-    Reference: arXiv 2302.06232, Section 5.1; how much noise it stands: `mmcl.theory.partition_threshold`.
+    Reference: PMLR 206:4348, Section 5.1; how much noise it stands: `mmcl.theory.partition_threshold`.
 
     Example:
         >>> labels, labels_tilde = partition(class_graph([0, 0, 1, 2], [0, 1, 2, 2]), 3)
@@ -217,7 +217,7 @@ def algorithm_2(graph: Tensor, clusters: int, seed: int = 0) -> Tensor:
     Returns:
         (..., n1, n2) the entries of ``graph`` within clusters and 0 between them.
 
-    Reference: arXiv 2302.06232, Algorithm 2 (Section 5.1).
+    Reference: PMLR 206:4348, Algorithm 2 (Section 5.1).
 
     Example:
         >>> blocks = class_graph([0] * 4 + [1] * 4, [0] * 4 + [1] * 4)

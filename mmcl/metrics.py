@@ -19,7 +19,7 @@ def sin_theta(u: Tensor, v: Tensor) -> Tensor:
     Raises:
         ValueError: if the shapes do not match, or the columns are not linearly independent (r > d, say).
 
-    Reference: arXiv 2302.06232, Section 3.1 and Theorem 3.1.
+    Reference: PMLR 206:4348, Section 3.1 and Theorem 3.1.
 
     Example:
         >>> u, v = torch.tensor([[1.0], [0.0]]), torch.tensor([[3.0], [4.0]])
@@ -113,7 +113,7 @@ def class_accuracy(z: Tensor, z_tilde: Tensor, labels, labels_tilde, k: int = 1)
     Raises:
         ValueError: if shapes or k do not fit.
 
-    Reference: arXiv 2302.06232, Section 5.3 (k = 1).
+    Reference: PMLR 206:4348, Section 5.3 (k = 1).
 
     Example:
         >>> class_accuracy(torch.eye(2), torch.eye(2), labels=[0, 1], labels_tilde=[0, 0])
@@ -164,7 +164,7 @@ def probe_risk(
     Returns:
         Mean squared error per target (...,), and the share of signs predicted wrongly (...,).
 
-    Reference: arXiv 2302.06232, Section 3.1 (the quality of encoders).
+    Reference: PMLR 206:4348, Section 3.1 (the quality of encoders).
 
     Example:
         >>> x = torch.tensor([[0.0], [1.0], [2.0]])

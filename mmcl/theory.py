@@ -46,7 +46,7 @@ def multimodal_error(
     Raises:
         ValueError: if wrong_share is not in [0, 1).
 
-    Reference: sharpens arXiv 2302.06232, Theorem 3.1.
+    Reference: sharpens PMLR 206:4348, Theorem 3.1.
 
     Example:
         >>> u, noise = torch.eye(40)[:, :5], torch.eye(40)
@@ -82,7 +82,7 @@ def unimodal_error(u: Tensor, noise: Tensor, n: float, signal=1.0, masked: bool 
     Returns:
         (...,) predicted error, at most sqrt(r).
 
-    Reference: sharpens arXiv 2302.06232, Lemma 7.1.
+    Reference: sharpens PMLR 206:4348, Lemma 7.1.
 
     Example:
         >>> round(float(unimodal_error(torch.eye(40)[:, :5], torch.eye(40), n=2000, masked=False)), 2)
@@ -101,7 +101,7 @@ def masked_bias(u: Tensor, noise: Tensor, signal=1.0) -> Tensor:
 
     Arguments as for `unimodal_error`; returns (...,).
 
-    Reference: arXiv 2302.06232, Lemma 7.1 (its first term; it needs nearly diagonal noise and incoherent U).
+    Reference: PMLR 206:4348, Lemma 7.1 (its first term; it needs nearly diagonal noise and incoherent U).
 
     Example:
         >>> even = torch.full((16, 1), 0.25)  # the same signal in all coordinates: nothing is lost
@@ -140,7 +140,7 @@ def overtaking_n(
     Returns:
         (...,) n*; 0 where MMCL is ahead at any n, infinite where the masked method has no bias and less variance.
 
-    Reference: arXiv 2302.06232, Section 3.2 with Theorem 3.1 and Lemma 7.1.
+    Reference: PMLR 206:4348, Section 3.2 with Theorem 3.1 and Lemma 7.1.
 
     Example:
         >>> from mmcl.data import spiked
@@ -175,7 +175,7 @@ def epsilon_n(n, rank: int, noise: Tensor, noise_tilde: Tensor) -> Tensor:
     Returns:
         float64 tensor.
 
-    Reference: arXiv 2302.06232, Theorem 8.1 and Corollary 8.1.
+    Reference: PMLR 206:4348, Theorem 8.1 and Corollary 8.1.
 
     Example:
         >>> round(float(epsilon_n(10_000, 5, torch.eye(40), torch.eye(39))), 3)
@@ -200,7 +200,7 @@ def rate_bound(
     Returns:
         float64 tensor. The bound says nothing once eta <= C eps_n.
 
-    Reference: arXiv 2302.06232, Theorem 3.1, Theorem 8.1, Corollary 8.1.
+    Reference: PMLR 206:4348, Theorem 3.1, Theorem 8.1, Corollary 8.1.
 
     Example:
         >>> noises = torch.eye(40), torch.eye(39)
@@ -215,7 +215,7 @@ def rate_bound(
 def algorithm_4_signal(nu, right_share) -> Tensor:
     """What Algorithm 4 leaves of the signal in S: (nu eta - 1) U1 Z U2^T, negative for nu < 1/eta; nu = 1 is CLIP.
 
-    Reference: arXiv 2302.06232, Theorem 7.1 and eq. (7.5), where it is nu - 1 - nu p_n.
+    Reference: PMLR 206:4348, Theorem 7.1 and eq. (7.5), where it is nu - 1 - nu p_n.
 
     Example:
         >>> algorithm_4_signal(torch.tensor([1.0, 2.0, 3.0]), 0.5)
@@ -239,7 +239,7 @@ def algorithm_4_factor(nu, right_share) -> Tensor:
     Returns:
         float64 tensor, infinite at nu = 1/eta.
 
-    Reference: sharpens arXiv 2302.06232, Theorem 7.1.
+    Reference: sharpens PMLR 206:4348, Theorem 7.1.
 
     Example:
         >>> algorithm_4_factor(torch.tensor([1.0, 4.0]), 0.5).round(decimals=2)

@@ -35,7 +35,7 @@ def fit_pca(x: Tensor, rank: int) -> Tensor:
     Raises:
         ValueError: if n < 2, the rank is out of range, or a value is not finite.
 
-    Reference: arXiv 2302.06232, Section 3.2 (the autoencoder it is compared with).
+    Reference: PMLR 206:4348, Section 3.2 (the autoencoder it is compared with).
 
     Example:
         >>> fit_pca(torch.tensor([[1.0, 5.0], [-1.0, 5.0], [0.0, 5.0]]), rank=1)
@@ -67,7 +67,7 @@ def fit_masked(x: Tensor, rank: int) -> Tensor:
     Raises:
         ValueError: if n < 2, the rank is out of range, or a value is not finite.
 
-    Reference: arXiv 2302.06232, Lemma 7.1; Ji, Deng, Nakada, Zou, Zhang, The Power of Contrast for Feature Learning,
+    Reference: PMLR 206:4348, Lemma 7.1; Ji, Deng, Nakada, Zou, Zhang, The Power of Contrast for Feature Learning,
     JMLR 2023, Theorem 3.11.
 
     Example:
@@ -102,7 +102,7 @@ def masked_views(x: Tensor, seed: int | torch.Generator = 0, per_row: bool = Fal
     Returns:
         A pair of tensors (..., n, d) that add up to x.
 
-    Reference: arXiv 2302.06232, Section 3.2 and Lemma 7.1 (per_row=False).
+    Reference: PMLR 206:4348, Section 3.2 and Lemma 7.1 (per_row=False).
 
     Example:
         >>> a, b = masked_views(torch.ones(2, 4), seed=1)

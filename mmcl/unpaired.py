@@ -6,12 +6,11 @@ from importlib import import_module
 import torch
 from torch import Tensor
 
-from mmcl._checks import all_finite, as_rows, positive
+from mmcl._blocks import row_blocks
+from mmcl._checks import all_finite, as_rows, no_less_than, positive
 from mmcl._contrastive import ExponentialLoss
 from mmcl.covariance import loss_and_covariance
 from mmcl.spectral import closed_form, fit
-
-BLOCK = 2**20  # similarities of one block of rows (8 MB in float64)
 
 
 class UnpairedLoss(ExponentialLoss):
@@ -34,7 +33,7 @@ class UnpairedLoss(ExponentialLoss):
     Raises:
         ValueError: if tau, nu or the shape of the edges is wrong; when called, if edges do not exist in s.
 
-    Reference: arXiv 2302.06232, eq. (4.1), (4.3) and Proposition 8.2.
+    Reference: PMLR 206:4348, eq. (4.1), (4.3) and Proposition 8.2.
 
     Example:
         >>> loss = UnpairedLoss([[0, 1], [1, 0]], tau=1.0, nu=1.5)
@@ -45,8 +44,7 @@ class UnpairedLoss(ExponentialLoss):
 
     def __init__(self, edges=None, tau: float = 1.0, nu: float = 1.0):
         positive(tau=tau)
-        if not 1 <= nu < float("inf"):
-            raise ValueError(f"nu = {nu}; the loss (4.1) takes numbers of at least 1")
+        no_less_than(1, nu=nu)
         if edges is not None:
             edges = torch.as_tensor(edges)
             if edges.ndim != 2 or edges.shape[1] != 2 or not len(edges) or edges.is_floating_point():
@@ -107,7 +105,7 @@ def detect_edges(x_unpaired: Tensor, x_tilde_unpaired: Tensor, g1: Tensor, g2: T
     Raises:
         ValueError: if the numbers of rows differ, or a value is not finite.
 
-    Reference: arXiv 2302.06232, eq. (4.2).
+    Reference: PMLR 206:4348, eq. (4.2).
 
     Example:
         >>> x, g = torch.eye(3), torch.eye(3)
@@ -120,21 +118,18 @@ def detect_edges(x_unpaired: Tensor, x_tilde_unpaired: Tensor, g1: Tensor, g2: T
     n = z.shape[-2]
     if z_tilde.shape[-2] != n:
         raise ValueError(f"x_unpaired has {n} rows and x_tilde_unpaired {z_tilde.shape[-2]}; rule (4.2) needs as many")
-    row_best, row_at, column_best, column_at = [], [], None, None
-    for start in range(0, n, size := max(1, BLOCK // (n * z.shape[:-2].numel()))):
-        s = z[..., start : start + size, :] @ z_tilde.mT
-        best, at = s.max(-1)
-        row_best, row_at = [*row_best, best], [*row_at, at]
+    row_best, column_best = z.new_full((2, *z.shape[:-1]), -torch.inf)
+    row_at, column_at = torch.zeros(2, *z.shape[:-1], dtype=torch.int64, device=z.device)
+    for rows in row_blocks(n, n * z.shape[:-2].numel()):
+        s = z[..., rows, :] @ z_tilde.mT
+        row_best[..., rows], row_at[..., rows] = s.max(-1)
         best, at = s.max(-2)
-        higher = torch.ones_like(at, dtype=torch.bool) if column_best is None else best > column_best
-        column_best = best if column_best is None else best.where(higher, column_best)
-        column_at = at if column_at is None else (at + start).where(higher, column_at)
-    row_best, row_at = torch.cat(row_best, -1), torch.cat(row_at, -1)
-    counted = row_at.gather(-1, column_at) == torch.arange(n, device=z.device)  # such an entry is its row's maximum too
-    value = torch.cat([row_best, column_best.masked_fill(counted, -torch.inf)], -1)
+        higher = best > column_best
+        column_best, column_at = best.where(higher, column_best), (at + rows.start).where(higher, column_at)
     own = torch.arange(n, device=z.device).expand_as(row_at)
-    entry = torch.cat([own * n + row_at, column_at * n + own], -1)
-    entry, order = entry.sort(-1)
+    counted = row_at.gather(-1, column_at) == own  # a column's maximum that is its row's too
+    value = torch.cat([row_best, column_best.masked_fill(counted, -torch.inf)], -1)
+    entry, order = torch.cat([own * n + row_at, column_at * n + own], -1).sort(-1)
     largest = value.gather(-1, order).argsort(dim=-1, descending=True, stable=True)[..., :n]
     kept = entry.gather(-1, largest).sort(-1).values
     return torch.stack([kept // n, kept % n], -1)
@@ -191,7 +186,7 @@ def algorithm_1(
     Raises:
         ValueError: for bad data, rank, tau or nu.
 
-    Reference: arXiv 2302.06232, Algorithm 1, eq. (4.2) and (4.4), Lemma 4.1, Theorem 4.1.
+    Reference: PMLR 206:4348, Algorithm 1, eq. (4.2) and (4.4), Lemma 4.1, Theorem 4.1.
 
     Example:
         >>> from mmcl.data import spiked

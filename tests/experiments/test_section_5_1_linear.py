@@ -4,6 +4,7 @@ import pytest
 import torch
 from helpers import normal
 
+from mmcl.experiments.labelled import Labelled
 from mmcl.experiments.section_5_1_linear import class_retrieval, noisy_graphs, per_class
 from mmcl.graph import class_graph, graph_covariance
 
@@ -39,7 +40,14 @@ def test_a_study_of_graphs_repeats_the_single_steps_and_follows_its_predictions(
     centres = normal(2, 4, 6)
     (x, x_test), (x_tilde, x_tilde_test) = ((c[side] + normal(2, 400, 6, seed=i + 1)) for i, c in enumerate(centres))
     found = noisy_graphs(
-        (x, side, x_test, side), (x_tilde, side, x_tilde_test, side), flips, [2, 4], 6, rows=40, sets=10, seed=3
+        Labelled(x, side, x_test, side),
+        Labelled(x_tilde, side, x_tilde_test, side),
+        flips,
+        [2, 4],
+        6,
+        rows=40,
+        sets=10,
+        seed=3,
     )
     assert all(
         v.shape == (6, 3) for v in (*found.accuracy.values(), *found.agreement.values(), found.overlap, found.left)
