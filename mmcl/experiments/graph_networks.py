@@ -10,7 +10,7 @@ from tqdm.auto import tqdm
 
 from mmcl._checks import at_least
 
-FROZEN = 1e-7  # a run ends when its rate is below: what is left of it moves no accuracy
+FROZEN = 1e-5  # a run ends when its rate is below: under the rule all later steps are together an eighth of a first one
 
 
 @dataclass(frozen=True)
@@ -168,6 +168,23 @@ def train(training: Training, evaluate: Callable, steps: int, every: int = 25, p
         if last:
             return curve
         training.step(loss)
+
+
+def first_fall(training: Training, steps: int = 11) -> float:
+    """Fall of the loss in its first steps of gradient descent with momentum, to first order, as a share of the loss.
+
+    With momentum m a gradient g that stays as it is moves the weights by lr g sum_{t <= steps} (1 - m^t)/(1 - m),
+    which is 48.2 lr g for m = 0.9 and 11 steps. The published plateau rule shortens the first steps unless they
+    lower the loss by a share of 1e-4.
+
+    Args:
+        training: before its first step, by "SGD"; it goes through the data once.
+        steps: number of steps.
+    """
+    loss, group = training.loss(), training.descent.param_groups[0]
+    gradients = torch.autograd.grad(loss, group["params"])
+    length = group["lr"] * sum((1 - group["momentum"] ** t) / (1 - group["momentum"]) for t in range(1, steps + 1))
+    return length * sum(float(g.square().sum()) for g in gradients) / loss.item()
 
 
 def as_pixels(images) -> Tensor:

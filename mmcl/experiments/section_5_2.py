@@ -70,7 +70,7 @@ def train_published(
     rank = rank_at_most(rank, *(a.shape[-1] for a in stages[0][:2]))
     positive(lr=lr)
     at_least(2, batch_size=batch_size)
-    g1, g2 = (g.requires_grad_() for g in random_encoders(*stages[0][:2], rank, seed))
+    g1, g2 = (g.requires_grad_() for g in random_encoders(stages[0][0], stages[0][1], rank, seed))
     optimizer, found = torch.optim.AdamW([g1, g2], lr=lr), []
     for a, b, loss, passes in stages:
         if batch_size > a.shape[-2]:
