@@ -431,8 +431,8 @@ claim("thm-4.1.pairs-discarded", f"at $N={n_unpaired[-1]:,}$ it is "
 
 # %%
 Markdown(f"**So:** exponent {slope:.2f}; at $N={n_unpaired[-1]:,}$ the error is "
-         f"{curve[-1].mean():.3f}, of true pairs {truth[-1].mean():.3f}, whatever $n$; {many:,} pairs "
-         f"alone have {alone[many].mean():.3f}.")
+         f"{curve[-1].mean():.3f}, of true pairs {truth[-1].mean():.3f}, whatever $n$; "
+         f"{many:,} pairs alone have {alone[many].mean():.3f}.")
 
 # %% [markdown]
 # ## 6 Section 5.2 and Figure 2
@@ -503,8 +503,8 @@ with_r = sin_theta(fit(p.x[:, :100], p.x_tilde[:, :100], 10, CLIP(1.0), rho=1.0)
 printed, ours = ({m: f(m) for m in live} for f in (lambda m: paper[f"n={m}"][0],
                                                    lambda m: float(first[m][0].mean())))
 apart = max((math.log(ours[m] / printed[m]) for m in live), key=abs)
-lists = (", ".join(f"{v:.2f}" for v in found.values()) for found in (printed, ours))
-claim("fig-2.first-stage", "$N=0$: printed {}, ours {}".format(*lists) + f": within {abs(apart):.0%} "
+texts = [", ".join(f"{v:.2f}" for v in found.values()) for found in (printed, ours)]
+claim("fig-2.first-stage", f"$N=0$: printed {texts[0]}, ours {texts[1]}: within {abs(apart):.0%} "
       "(allowed 15 %, three times the spread of single runs)", apart, 0, tolerance=0.15)
 lowest = {m: min(paper[f"n={m}"]) for m in figure_2.NUMBERS}
 below = torch.stack([interval(closed[m])[2] / lowest[m] for m in lowest]).max()
