@@ -213,15 +213,14 @@ if limit > 0.3 and n_unpaired[-1] >= n and score == "density_ratio" and rule in 
 
 # %%
 figure, (one, two) = plots.panels(columns=2, width=4.6, height=3.6)
-lines = {"detect and refit, density ratio": interval(refitted[:, 1]),
-         "pairs alone, closed form, density ratio": interval(closed[:, 1]),
-         "detect and refit, cosine": interval(refitted[:, 0]),
-         "pairs alone, closed form, cosine": interval(closed[:, 0]),
-         "published training with unpaired rows": interval(both), "published training, pairs alone": interval(only)}
-plots.curves(one, n_unpaired, lines, "$N$ unpaired rows", f"top-1 among {test_pairs:,}",
-             "Retrieval: most of the gap is the optimiser's", legend=None)
-plots.guide(one, n_unpaired, [limit] * len(n_unpaired), "limit: Bayes rule, known subspaces")
-one.legend(loc="upper left", bbox_to_anchor=(-0.1, -0.2), frameon=False, fontsize=8)
+size = f"$N={n_unpaired[-1]:,}$"
+plots.dots(one, {"published training, pairs": interval(only[-1]),
+                 f"published training, {size}": interval(both[-1]),
+                 "one SVD, pairs": interval(closed[-1, 0]), f"detect and refit, {size}": interval(refitted[-1, 0]),
+                 "one SVD, pairs (density ratio)": interval(closed[-1, 1]),
+                 f"detect and refit, {size} (d. r.)": interval(refitted[-1, 1])},
+           f"top-1 among {test_pairs:,}", "Most of the gap is the training's")
+plots.level(one, limit, "limit: Bayes rule", at=0.35, vertical=True)
 lines = {"detect and refit": interval(refitted[:, 2]), "pairs alone": interval(closed[:, 2])}
 plots.curves(two, n_unpaired, lines, "$N$ unpaired rows", r"$\|\sin\Theta(G_1,U_1)\|_F$",
              "The subspace: what unpaired rows add", legend=None)
@@ -240,9 +239,9 @@ Markdown(f"**So:** from the same {n} pairs the closed form has {closed[:, 0].mea
          f"{closed[-1, 2].mean():.2f} to {refitted[-1, 2].mean():.3f} (all pairs known: {known[-1].mean():.3f}).")
 
 # %% [markdown]
-# **Harder settings.** Fewer pairs, more noise, and noise that is correlated within each modality (chapter 02). Lines:
-# pairs alone; `detect_and_refit` with all edges of the rule; the same with only those edges that pass a false discovery
-# rate of 0.2 (section 4); and all pairs known.
+# **Harder settings.** Fewer pairs, more noise, and noise that is correlated within each modality (chapter 02). Drawn is
+# the error over that of the pairs alone (the line at 1), for `detect_and_refit` with all edges of the rule, for the same
+# with only those edges that pass a false discovery rate of 0.2 (section 4), and for all pairs known.
 
 # %%
 few, noises, kinds = [n // 10, n // 3, n], [noise_std, 2 * noise_std, 3.3 * noise_std], ["isotropic", "correlated"]
@@ -264,12 +263,13 @@ for a, kind in enumerate(kinds):
 # %%
 figure, axes = plots.panels(columns=len(noises), rows=2, width=3.3, height=2.8)
 for (a, b), ax in zip(np.ndindex(2, len(noises)), axes, strict=True):
-    lines = {arm: interval(hard[a, b, :, k]) for k, arm in enumerate(arms)}
-    plots.curves(ax, few, lines, "$n$ known pairs" if a else "", r"$\|\sin\Theta(G_1,U_1)\|_F$" if b == 0 else "",
+    lines = {arm: interval(hard[a, b, :, k] / hard[a, b, :, 0]) for k, arm in enumerate(arms) if k}
+    plots.curves(ax, few, lines, "$n$ known pairs" if a else "", "error / pairs alone" if b == 0 else "",
                  f"{kinds[a]} noise, {noises[b]:.2g}", log="x", legend=None)
-    ax.set_ylim(0, 1.05 * rank**0.5)
+    ax.axhline(1, color=plots.GREY, linewidth=1.2)
+    ax.set_ylim(0, None)
     plots.plain_ticks(ax, few)
-plots.legend_below(figure, axes[0], columns=4)
+plots.legend_below(figure, axes[0], columns=3)
 show(figure, alt="Unpaired rows lower the error in isotropic noise everywhere; in strong correlated noise wrong edges "
      "raise it, unless their rate is controlled.")
 
@@ -289,9 +289,10 @@ Markdown(f"**So:** at noise {noises[0]:.2g}, {few[0]} pairs and {study_rows:,} u
 
 # %%
 Markdown(f"> In isotropic noise of {noises[-1]:.2g} the error falls although only {low.min():.1%} to {low.max():.1%} "
-         "of the edges are right. Wrong edges chosen because their ends look alike add $\\Sigma_xG_1^\\top$ to $S$: a "
-         "step of power iteration *within* each modality, that is unimodal learning (as with the filter of notebook "
-         "02, section 7). It helps where the noise is isotropic and does harm where it is not. A gain from unpaired "
+         "of the edges are right. A wrong edge is not a random one: its two rows were joined because their encodings "
+         "are alike. Averaged over such edges, $x_i\\tilde x_j^\\top$ turns each encoder towards the directions in which "
+         "its own modality varies most, as PCA would ([chapter 14](14_filtering.ipynb) meets the same in a filter). That "
+         "helps where the noise is isotropic and does harm where it is not. A gain from unpaired "
          "data is a gain from *pairs* only if the edges are right, which is what section 4 controls.")
 
 # %% [markdown]
@@ -405,10 +406,10 @@ plots.legend_below(figure, axes[0], columns=3)
 show(figure, alt="Precision and recall against n, N, noise and rank, with the limit of the Bayes rule.")
 
 # %% [markdown]
-# > Why not the inner product $s_{ij}$ of the loss? Row by row it prefers long rows, whoever's partner they are. In a
-# > complete one-to-one assignment (`rule="assignment"`) the row and column terms of the density ratio add up to the
-# > same for every matching, so there the inner product in canonical coordinates *is* the Bayes rule, and the cosine,
-# > which discards lengths, falls behind.
+# > Why not the inner product $s_{ij}$ of the loss? Row by row it prefers long rows, whoever's partner they are. The
+# > density ratio subtracts a term for the length of each row. If every row must get exactly one partner
+# > (`rule="assignment"`), these terms are the same in every complete matching and drop out: then the inner product of
+# > the standardised encodings is the Bayes rule, and the cosine, which forgets lengths, falls behind.
 
 # %% [markdown]
 # **Phase diagram.** Recall of the true pairs after detection and refitting, over noise and $N$. The line is the
@@ -447,11 +448,12 @@ Markdown(f"**So:** among {values[-1]:,} rows {found[-1, 0].mean():.3f} of the de
 # %% [markdown]
 # ## 4 When only some rows have a partner
 # **Claim.** A share `overlap` of the unpaired rows has its partner among the others. `detect_pairs(..., fdr=q)` detects
-# pairs of which at most a share $q$ is wrong, in expectation. A row without partner gets the best of $N$ false
-# candidates. So does each known pair's row if its own partner is withheld, and so does its column: they give $2n$ null
-# statistics from the same law, hence conformal p-values, hence Benjamini-Hochberg. The statistic is the log odds of a
-# pair against all that exclude it, and everything is cross-fitted, so that no pair is judged by encoders that saw it.
-# No model is needed for the guarantee, only for the power.
+# pairs of which at most a share $q$ is wrong, in expectation. How good is a best score by chance? A row without partner
+# shows it: it gets the best of $N$ false candidates. So does each known pair's row when its own partner is withheld,
+# and so does its column. These $2n$ null scores rank every score found: the share of null scores above it is its
+# $p$-value, valid for any distribution (it is "conformal"). Benjamini and Hochberg's rule then keeps as many as the
+# share $q$ allows. The score is the log odds of a pair against all that exclude it, and no pair is judged by encoders
+# that saw it. The guarantee needs no model; a good model finds more.
 
 
 # %%
