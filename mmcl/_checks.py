@@ -40,7 +40,7 @@ def paired(x, x_tilde):
     return all_finite("x", x.to(dtype)), all_finite("x_tilde", x_tilde.to(dtype))
 
 
-def encoders(x, x_tilde, g1, g2):
+def as_encoders(x, x_tilde, g1, g2):
     """Encoders (..., r, d1), (..., r, d2) of the two modalities as tensors in their dtype, all finite."""
     g1, g2 = (torch.as_tensor(g).to(x) for g in (g1, g2))
     for name, g, d in (("g1", g1, x.shape[-1]), ("g2", g2, x_tilde.shape[-1])):

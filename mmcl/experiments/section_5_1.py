@@ -8,12 +8,12 @@ that the file holds. Data come from the folder in MMCL_DATA or are downloaded.
 import argparse
 import datetime
 import json
-import os
 from pathlib import Path
 
 import torch
 
 from mmcl import graph
+from mmcl._files import write_whole
 from mmcl.experiments.graph_networks import SCHEDULES, Training, as_pixels, train
 from mmcl.experiments.images import load_fashion_mnist, load_mnist
 from mmcl.experiments.labelled import Labelled
@@ -125,11 +125,7 @@ def main(path: str, resume: bool = False) -> None:
 def write(path: Path, stored: dict) -> None:
     """JSON with one run a line, whole or not at all."""
     head = json.dumps({k: v for k, v in stored.items() if k != "runs"}, indent=1)[:-2]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.with_suffix(".part").write_text(
-        head + ',\n "runs": [\n  ' + ",\n  ".join(map(json.dumps, stored["runs"])) + "\n ]\n}\n", "utf-8"
-    )
-    os.replace(path.with_suffix(".part"), path)
+    write_whole(path, head + ',\n "runs": [\n  ' + ",\n  ".join(map(json.dumps, stored["runs"])) + "\n ]\n}\n")
 
 
 if __name__ == "__main__":

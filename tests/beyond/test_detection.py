@@ -4,7 +4,8 @@ import pytest
 import torch
 from helpers import overlapping, shuffled
 
-from mmcl.beyond.detection import calibrate, cross_fit, detect_pairs, log_likelihood, score_matrix
+from mmcl.beyond.cross_fit import cross_fit, log_likelihood
+from mmcl.beyond.detection import calibrate, detect_pairs, score_matrix
 from mmcl.beyond.matching import EDGE_RULES, Scores
 from mmcl.beyond.ratio import SCORES, gaussian_ratio
 from mmcl.beyond.refit import detect_and_refit
@@ -76,7 +77,7 @@ def test_bad_input_of_detection_is_named():
         ((x, x_tilde, more[:, 1:], more_tilde), {}, r"x_unpaired has shape \(30, 19\)"),
         ((x, x_tilde, more, more_tilde * torch.nan), {}, "x_tilde_unpaired holds 540 NaN"),
         ((x.expand(2, 40, 20), x_tilde.expand(2, 40, 18), more, more_tilde), {}, "one data set at a time"),
-        (data, {"edges": "best"}, "edges = 'best'; use one of top_b"),
+        (data, {"rule": "best"}, "rule = 'best'; use one of top_b"),
         (data, {"score": "euclid"}, "score = 'euclid'"),
         (data, {"fdr": 0.0}, "fdr = 0.0"),
         (data, {"rounds": 0}, "rounds = 0"),
