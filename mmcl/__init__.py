@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from mmcl.covariance import cross_covariance as cross_covariance
     from mmcl.covariance import truncated_svd as truncated_svd
     from mmcl.data import spiked as spiked
+    from mmcl.detection_theory import bayes_top1 as bayes_top1
     from mmcl.losses import LOSSES as LOSSES
     from mmcl.metrics import sin_theta as sin_theta
     from mmcl.metrics import top_k_accuracy as top_k_accuracy
     from mmcl.spectral import fit as fit
-    from mmcl.theory import bayes_top1 as bayes_top1
     from mmcl.unimodal import fit_masked as fit_masked
     from mmcl.unimodal import fit_pca as fit_pca
 
@@ -25,7 +25,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "LOSSES": "losses",
-    "bayes_top1": "theory",
+    "bayes_top1": "detection_theory",
     "cross_covariance": "covariance",
     "detect_and_refit": "beyond.refit",
     "detect_pairs": "beyond.detection",

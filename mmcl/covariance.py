@@ -40,7 +40,8 @@ def loss_and_covariance(
     together = max(1, BLOCK // 4 // n**2)  # batch entries whose similarities, 2 MB, stay in the cache
     if batch.numel() > together:
         flat = [a.expand(*batch, *a.shape[-2:]).flatten(0, -3).split(together) for a in (x, x_tilde, g1, g2)]
-        values, covariances = zip(*(_walk(*part, loss) for part in zip(*flat, strict=True)), strict=True)
+        parts = (_walk(a, b, c, d, loss) for a, b, c, d in zip(*flat, strict=True))
+        values, covariances = zip(*parts, strict=True)
         return torch.cat(values).unflatten(0, batch), torch.cat(covariances).unflatten(0, batch)
     return _walk(x, x_tilde, g1, g2, loss)
 
@@ -56,14 +57,14 @@ def _walk(x: Tensor, x_tilde: Tensor, g1: Tensor, g2: Tensor, loss: ContrastiveL
     def similarities(here: slice) -> Any:
         return loss._prepare(z[..., here, :] @ z_tilde.mT, here.start, bound)
 
-    rows = columns = None
     for here in blocks:
         values = similarities(here)
         row, column = loss._totals(values, diagonal, here.start)
-        # small tensors kept between blocks would keep the allocator from using the room of a block again
-        rows = row.new_empty(*row.shape[:-1], n) if rows is None else rows
+        if here.start == 0:  # whole: small tensors kept between blocks would keep the room of a block from being reused
+            rows, columns = row.new_empty(*row.shape[:-1], n), column
+        else:
+            columns = loss._merge(columns, column)
         rows[..., here] = row
-        columns = column if columns is None else loss._merge(columns, column)
     together = loss._together(rows, columns, diagonal)
     s = (x * together.unsqueeze(-1)).mT @ x_tilde
     for here in blocks:

@@ -9,19 +9,17 @@ and Corollary 7.1 says dL_M/dG_mu = -sum_{mu' != mu} G_mu' (S_{mu,mu'} - rho G_m
 the SVD objectives, with S_{mu',mu} = S_{mu,mu'}^T.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
 import torch
 from torch import Tensor
 
+from mmcl._block_ascent import ascend, block, blocks, extrapolate, pair_terms, spectral_start, total
 from mmcl._checks import as_encoders, at_least, paired, positive, rank_at_most
-from mmcl.covariance import linear_covariance, loss_and_covariance
-from mmcl.losses import ContrastiveLoss, Linear, resolve
-
-PairTerms = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # g_mu, g_mu' -> l(s), S
-Terms = dict[tuple[int, int], PairTerms]
+from mmcl.covariance import loss_and_covariance
+from mmcl.losses import ContrastiveLoss, resolve
 
 
 @dataclass(frozen=True)
@@ -106,7 +104,7 @@ def modality_gradient(
         tensor([[3., 3.]])
     """
     views, encoders = _checked(views, encoders)
-    return -_block(_pair_terms(views, resolve(loss)), encoders, mu, rho).up
+    return -block(pair_terms(views, resolve(loss)), encoders, mu, rho).up
 
 
 def fit_modalities(
@@ -152,101 +150,22 @@ def fit_modalities(
     rank = rank_at_most(rank, *(x.shape[-1] for x in views))
     positive(rho=rho, tol=tol)
     at_least(1, max_steps=max_steps)
-    terms, modalities = _pair_terms(views, resolve(loss)), range(len(views))
-    now = _spectral_start(terms, views, rank, rho)
-    history = [_total([_block(terms, now, mu, rho) for mu in modalities])]
+    terms = pair_terms(views, resolve(loss))
+    now = spectral_start(terms, views, rank, rho)
+    history = [total(blocks(terms, now, rho))]
     lengths = [torch.full_like(history[0], 1 / rho) for _ in views]
     reach = torch.ones_like(history[0])
     for _ in range(max_steps):
         before = [*now]
-        for mu in modalities:
-            now[mu], lengths[mu] = _ascend(terms, now, mu, rho, lengths[mu])
-        now, reach = _extrapolate(terms, before, now, rho, reach)
-        blocks = [_block(terms, now, mu, rho) for mu in modalities]
-        history.append(_total(blocks))
-        converged = torch.stack([block.up.norm(dim=(-2, -1)) <= tol * block.b.norm(dim=(-2, -1)) for block in blocks])
+        for mu in range(len(views)):
+            now[mu], lengths[mu] = ascend(terms, now, mu, rho, lengths[mu])
+        now, reach = extrapolate(terms, before, now, rho, reach)
+        parts = blocks(terms, now, rho)
+        history.append(total(parts))
+        converged = torch.stack([a.up.norm(dim=(-2, -1)) <= tol * a.b.norm(dim=(-2, -1)) for a in parts]).all(0)
         if converged.all():
             break
-    return MultimodalFit(tuple(now), history[-1], len(history) - 1, converged.all(0), torch.stack(history))
-
-
-@dataclass(frozen=True)
-class _Block:
-    """What L_M is in one encoder G_mu: the terms that hold it, B, C, and -dL_M/dG_mu = B - rho C G_mu."""
-
-    value: Tensor
-    b: Tensor
-    c: Tensor
-    up: Tensor
-
-
-def _block(terms: Terms, encoders: Sequence[Tensor], mu: int, rho: float) -> _Block:
-    g, others = encoders[mu], [other for other in range(len(encoders)) if other != mu]
-    pairs = [terms[mu, other](g, encoders[other]) for other in others]
-    b = torch.stack([encoders[other] @ s.mT for other, (_, s) in zip(others, pairs, strict=True)]).sum(0)
-    c = torch.stack([encoders[other] @ encoders[other].mT for other in others]).sum(0)
-    penalty = rho / 2 * (g * (c @ g)).sum((-2, -1))
-    return _Block(torch.stack([value for value, _ in pairs]).sum(0) + penalty, b, c, b - rho * c @ g)
-
-
-def _ascend(terms: Terms, encoders: list[Tensor], mu: int, rho: float, step: Tensor) -> tuple[Tensor, Tensor]:
-    """G_mu + step C^+ up, the step halved until L_M falls by enough; and the step to begin with the next time.
-
-    Enough is Armijo's condition in Hager and Zhang's form, by the slopes at both ends, which rounding cannot fool.
-    """
-    now = _block(terms, encoders, mu, rho)
-    direction = torch.linalg.pinv(now.c, hermitian=True) @ now.up
-    slope = (direction * now.up).sum((-2, -1))
-    rounding = 64 * torch.finfo(slope.dtype).eps * now.value.abs()
-    while True:
-        trial = encoders[mu] + step[..., None, None] * direction
-        then = _block(terms, [*encoders[:mu], trial, *encoders[mu + 1 :]], mu, rho)
-        bend = slope - (direction * then.up).sum((-2, -1))  # step times the curvature of L_M along the direction
-        falls = (bend <= 1.99 * slope) & (then.value <= now.value + rounding)
-        stuck = step * rho < 1e-12
-        if (falls | stuck).all():
-            best = step * slope / bend.clamp(min=torch.finfo(slope.dtype).tiny)
-            return trial.where(falls[..., None, None], encoders[mu]), best.clamp(1e-6 / rho, 1 / rho)
-        step = step.where(falls, step / 2)
-
-
-def _extrapolate(
-    terms: Terms, before: list[Tensor], now: list[Tensor], rho: float, reach: Tensor
-) -> tuple[list[Tensor], Tensor]:
-    """The last sweep once more, ``reach`` times as far, where L_M falls by it; then the next may reach further."""
-    trial = [g + reach[..., None, None] * (g - old) for g, old in zip(now, before, strict=True)]
-    value, further = (_total([_block(terms, g, mu, rho) for mu in range(len(g))]) for g in (now, trial))
-    falls = further < value
-    chosen = [a.where(falls[..., None, None], b) for a, b in zip(trial, now, strict=True)]
-    return chosen, torch.where(falls, 1.5 * reach, 0.5)
-
-
-def _spectral_start(terms: Terms, views: Sequence[Tensor], rank: int, rho: float) -> list[Tensor]:
-    """Leading eigenvectors of the symmetric block matrix of the S_{mu,mu'}, scaled as for two modalities."""
-    zero = [x.new_zeros(*x.shape[:-2], rank, x.shape[-1]) for x in views]
-    blank = [x.new_zeros(*x.shape[:-2], x.shape[-1], x.shape[-1]) for x in views]
-    indices = range(len(views))
-    blocks = [[blank[a] if a == b else terms[a, b](zero[a], zero[b])[1] for b in indices] for a in indices]
-    values, vectors = torch.linalg.eigh(torch.cat([torch.cat(row, -1) for row in blocks], -2))
-    top = vectors[..., -rank:] * (2 * values[..., -rank:].clamp(min=0) / (rho * (len(views) - 1))).sqrt().unsqueeze(-2)
-    return [g.mT for g in top.flip(-1).split([x.shape[-1] for x in views], -2)]
-
-
-def _pair_terms(views: Sequence[Tensor], loss: ContrastiveLoss) -> Terms:
-    """For every ordered pair of modalities, l(s) and S as functions of the two encoders."""
-
-    def of(x: Tensor, x_tilde: Tensor) -> PairTerms:
-        if isinstance(loss, Linear):  # S is one matrix for all encoders, and l = -tr(G S G'^T)
-            s = linear_covariance(x, x_tilde, loss)
-            return lambda g1, g2: (-(s * (g1.mT @ g2)).sum((-2, -1)), s)
-        return lambda g1, g2: loss_and_covariance(x, x_tilde, g1, g2, loss)
-
-    return {(a, b): of(x, y) for a, x in enumerate(views) for b, y in enumerate(views) if a != b}
-
-
-def _total(blocks: Sequence[_Block]) -> Tensor:
-    """L_M: every pair stands in two blocks."""
-    return torch.stack([block.value for block in blocks]).sum(0) / 2
+    return MultimodalFit(tuple(now), history[-1], len(history) - 1, converged, torch.stack(history))
 
 
 def _checked(views: Sequence[Tensor], encoders: Sequence[Tensor] | None = None) -> tuple[list[Tensor], list[Tensor]]:

@@ -68,7 +68,7 @@ def train_autoencoder(
     Raises:
         ValueError: if a number is out of range or the images are not 28 x 28.
 
-    Reference: PMLR 206:4348-4380, Section 5.3; notebook 04.
+    Reference: PMLR 206:4348-4380, Section 5.3.
     """
     at_least(1, epochs=epochs)
     at_least(2, batch_size=batch_size)

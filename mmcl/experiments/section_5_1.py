@@ -26,7 +26,7 @@ SETTING = {
     "constant rate": "the same without ReduceLROnPlateau",
     "AdamW": "learning rate 0.001, batches of 100 x 100, divided by the edges of the batch",
     "rows": "the first images of each class, as published, or random ones",
-    "step": "steps made; loss is what the next one descends, rate is its rate. A run ends when its rate is below 1e-7",
+    "step": "steps made; loss is what the next one descends, rate is its rate. A run ends when its rate is below 1e-5",
     "accuracy": "share of 1,000 Fashion-MNIST test images nearest, of 10 MNIST test images, one per class, to that of "
     "their class; mean over 100 sets of 10, from the first 200 test images of each digit",
     "lists that a run lacks": "were not recorded when it was made",
