@@ -57,10 +57,10 @@ if rank + 2 > min(d1, d2, d3):
     raise ValueError(f"rank = {rank}; use at most min(d1, d2, d3) - 2 = {min(d1, d2, d3) - 2}")
 
 # %% [markdown]
-# The chapter on six pairs. The encoders read two coordinates, so a similarity is an inner product
-# of two short vectors. CLIP turns similarities into weights: each pair is pulled together (red),
-# and strangers are pushed apart (blue), the more so the more they resemble each other. $S$ is the
-# weighted sum of all $x_i\tilde x_j^\top$. It is all that the gradient sees.
+# The whole chapter on six pairs. The encoders read two coordinates, so a similarity is an inner
+# product of two short vectors. CLIP turns similarities into weights: each pair is pulled together
+# (red), and strangers are pushed apart (blue), the more so the more they resemble each other. $S$
+# is the weighted sum of all $x_i\tilde x_j^\top$. It is all that the gradient sees.
 
 # %%
 x, x_tilde, u1, u2, _ = six_pairs()
@@ -159,8 +159,8 @@ Markdown("**So:** six losses of our list are in the class; every statement below
 # > **Proposition 2.1** (p. 4; **Proposition 8.1**, p. 18). With $G_k=G_k(\theta_k)$ smooth,
 # > $$\frac{\partial L}{\partial\theta_k}
 # > =-\frac{\partial\operatorname{tr}(G_1S(\beta)G_2^\top)}{\partial\theta_k}
-# > \Big|_{\beta=\beta(G_1,G_2)}+\frac{\partial R}{\partial\theta_k},\qquad
-# > S(\beta)=\frac1{C_n}\sum_i\beta_ix_i\tilde x_i^\top
+# > \Big|_{\beta=\beta(G_1,G_2)}+\frac{\partial R}{\partial\theta_k},$$
+# > $$S(\beta)=\frac1{C_n}\sum_i\beta_ix_i\tilde x_i^\top
 # > -\frac1{C_n}\sum_{i\ne j}\beta_{ij}x_i\tilde x_j^\top.$$
 #
 # Compute the weights at the present encoders and hold them fixed. The loss then pulls like the
@@ -253,7 +253,7 @@ Markdown(f"**So:** Proposition 2.1 holds to {derived.max():.0e}, also for encode
 # > $S=\frac1{n-1}\sum_i(x_i-\bar x)(\tilde x_i-\bar{\tilde x})^\top$.
 #
 # The linear loss gives each stranger the same push whatever the encoders are. Its $S$ stands still
-# during training, and is what statistics has always decomposed.
+# during training: it is the matrix that partial least squares decomposes.
 #
 # **Why.** $\beta_{ij}=1$ and $\beta_i=n-1$, and
 # $\sum_{i\ne j}x_i\tilde x_j^\top=n^2\bar x\bar{\tilde x}^\top-\sum_ix_i\tilde x_i^\top$.
@@ -363,9 +363,9 @@ claim("lem-2.1.rho", f"the right singular spaces of both encoders are those of A
       f"$\\rho$: sin$\\Theta$ {span:.0e}, allowed 1e-5", span, 0, tolerance=1e-5)
 
 # %% [markdown]
-# **Where it stops holding.** "Unique" needs a gap $c_r>c_{r+1}$, and $c_r>0$; as printed, the lemma
-# asks for neither. With a tie the subspace can turn at no cost. With $c_r=0$ a row of one encoder
-# may vanish, and then that of the other is arbitrary.
+# **Where it stops holding.** "Unique" needs a gap, $c_r>c_{r+1}$, for which the lemma does not ask,
+# and $c_r>0$, which it takes for granted. With a tie the subspace can turn at no cost. With $c_r=0$
+# a row of one encoder may vanish, and then that of the other is arbitrary.
 
 # %%
 A, h1, h2 = turned(1.0, 0.7)                           # a tie, and 0.7 radians
