@@ -78,7 +78,7 @@ most, clip, inf = rank**0.5, LOSSES["clip"](tau=tau), float("inf")
 # %%
 half = {kind: spiked(n, wrong_share=0.5, draws=draws, noise=kind, seed=seed, **model) for kind in KINDS}
 left = {
-    kind: (p.u1.mT @ spectral.cross_covariance(p.x, p.x_tilde) @ p.u2).diagonal(dim1=-2, dim2=-1).mean(-1)
+    kind: (p.u1.mT @ covariance.cross_covariance(p.x, p.x_tilde) @ p.u2).diagonal(dim1=-2, dim2=-1).mean(-1)
     for kind, p in half.items()
 }
 off = {kind: abs(float((values.mean() - 0.5) / (values.std() / draws**0.5))) for kind, values in left.items()}
@@ -95,7 +95,7 @@ for ax, share in zip(axes, (0.0, 0.5, 0.9), strict=True):
     p = spiked(n, wrong_share=share, noise=noise, seed=seed, **model)
     b1, b2 = (torch.linalg.qr(torch.cat([u, torch.eye(len(u), dtype=u.dtype)], 1))[0] for u in (p.u1, p.u2))
     b1[:, :rank], b2[:, :rank] = p.u1, p.u2
-    s = b1.mT @ spectral.cross_covariance(p.x, p.x_tilde) @ b2
+    s = b1.mT @ covariance.cross_covariance(p.x, p.x_tilde) @ b2
     plots.matrix(ax, s[: 4 * rank, : 4 * rank], f"{share:.0%} of the pairs wrong", limit=1)
 show(figure,
      alt="Three heat maps of S: the diagonal block of the signal fades with wrong pairs, the background does not.")
@@ -258,11 +258,11 @@ methods = {"PCA": pca, "unimodal, masked": masked, "MMCL": mmcl}
 # %%
 def spectrum(p, k):
     """The first k values (draws, k) and directions (draws, k, d1) of the three matrices."""
-    c, s = spectral.cross_covariance(p.x, p.x), spectral.cross_covariance(p.x, p.x_tilde)
+    c, s = covariance.cross_covariance(p.x, p.x), covariance.cross_covariance(p.x, p.x_tilde)
     symmetric = {"PCA": c, "unimodal, masked": unimodal.without_diagonal(c)}
     found = {m: (torch.linalg.eigvalsh(a).flip(-1)[..., :k], unimodal.leading_eigenvectors(a, k))
              for m, a in symmetric.items()}
-    u, values, _ = spectral.truncated_svd(s, k)
+    u, values, _ = covariance.truncated_svd(s, k)
     return {**found, "MMCL": (values, u.mT)}
 
 
@@ -461,7 +461,7 @@ def weights_and_error(p, loss):
     beta = w.diagonal(dim1=-2, dim2=-1)
     right, wrong = ((beta * chosen).sum(-1) / chosen.sum(-1) for chosen in (~p.wrong, p.wrong))
     level = w + (beta.mean(-1, keepdim=True) - beta).diag_embed()
-    own, equal = (spectral.truncated_svd(spectral.cross_covariance(p.x, p.x_tilde, a), rank)[0] for a in (w, level))
+    own, equal = (covariance.truncated_svd(covariance.cross_covariance(p.x, p.x_tilde, a), rank)[0] for a in (w, level))
     return torch.stack([right, wrong, *(sin_theta(u, p.u1) for u in (f.g1.mT, own, equal))])
 
 
