@@ -1,8 +1,10 @@
-"""Data: the spiked model of eq. (3.2)."""
+"""The model of the pairs, eq. (3.2): a signal that both modalities share, noise in each, and wrong pairs."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from mmcl._checks import as_generator, at_least, rank_at_most, share
 
@@ -12,28 +14,48 @@ class Spiked:
     """A draw of the spiked model; leading dimension ``draws`` where it was asked for.
 
     Attributes:
-        x, x_tilde: (..., n, d1), (..., n, d2) pairs, row i of one with row i of the other.
+        x, x_tilde: (..., n, d1), (..., n, d2) observed pairs C = {(i, i)}, row i of one with row i of the other.
         u1, u2: (..., d1, rank), (..., d2, rank) orthonormal columns, what an encoder should find.
-        z, z_tilde: (..., n, rank) latent rows; equal where the pair is right.
-        wrong: (..., n) bool, the pairs whose second row has a latent of its own.
+        z, z_tilde: (..., n, rank) latent rows of x and of x_tilde; row i of both is equal where pair i is right.
+        wrong: (..., n) bool, the pairs whose second row has another latent.
+        partner: (..., n) int64, the true pairs E = {(i, partner_i)}: the row of x_tilde that has the latent of row i
+            of x. It is i where the pair is right; -1 where no row of the sample has it ("fresh").
         noise, noise_tilde: (..., d1, d1), (..., d2, d2) noise covariances.
     """
 
-    x: torch.Tensor
-    x_tilde: torch.Tensor
-    u1: torch.Tensor
-    u2: torch.Tensor
-    z: torch.Tensor
-    z_tilde: torch.Tensor
-    wrong: torch.Tensor
-    noise: torch.Tensor
-    noise_tilde: torch.Tensor
+    x: Tensor
+    x_tilde: Tensor
+    u1: Tensor
+    u2: Tensor
+    z: Tensor
+    z_tilde: Tensor
+    wrong: Tensor
+    partner: Tensor
+    noise: Tensor
+    noise_tilde: Tensor
 
 
 def spiked(
-    n, d1, d2, rank, noise_std=0.3, wrong_share=0.0, draws=None, seed=0, noise="isotropic", signal=1.0, axes=None
-):
+    n: int,
+    d1: int,
+    d2: int,
+    rank: int,
+    noise_std: float | tuple[float, float] = 0.3,
+    wrong_share: float = 0.0,
+    draws: int | None = None,
+    seed: int | torch.Generator = 0,
+    noise: str | Tensor | tuple = "isotropic",
+    signal: float | Sequence[float] | Tensor = 1.0,
+    axes: tuple[Tensor, Tensor] | None = None,
+    wrong: str = "permuted",
+) -> Spiked:
     """Pairs from the spiked model: x = U1 z + noise, x_tilde = U2 z_tilde + noise, z normal with variances ``signal``.
+
+    Wrong pairs are of two kinds, the same for the linear loss up to 1/n, not for CLIP, which sees unobserved partners:
+        "permuted"    the paper's: z_tilde is z in another order, so the partner of a wrongly paired row is elsewhere
+                      in the sample. The wrong rows are one random cycle. E[U1^T S U2] = (m - 1)/(n - 1) Sigma_z for
+                      m right pairs and S of the linear loss.
+        "fresh"       z_tilde of a wrong pair is drawn afresh, its partner was never sampled: m/n Sigma_z.
 
     The covariance of the noise is noise_std^2 times
         "isotropic"   I
@@ -46,13 +68,16 @@ def spiked(
         d1, d2: dimensions of the two modalities.
         rank: latent dimension r, 1 to min(d1, d2).
         noise_std: scale of a named kind of noise, one number or a pair (first, second modality).
-        wrong_share: share of the pairs, rounded to whole pairs, whose z_tilde is drawn afresh.
+        wrong_share: distortion rate p_n, rounded to whole pairs. One wrong pair alone cannot be permuted: it becomes
+            two. With one seed a larger share keeps the wrong pairs of a smaller one, and x as it is; all z_tilde of
+            the smaller one's wrong pairs stay too, but that of a single pair if permuted.
         draws: None for one draw, else the number of independent draws (a leading dimension).
         seed: int, or a `torch.Generator` to go on from.
         noise: a kind by name, or a covariance (d, d), taken as it is; a tuple gives each modality its own.
         signal: variance of the latent coordinates, one number or ``rank`` of them, > 0.
         axes: None for random U1, U2, else the pair (u1, u2) to use: with noise=(p.noise, p.noise_tilde) too, this
             draws more pairs of the model that p was drawn from.
+        wrong: "permuted" or "fresh"; nothing else of the draw depends on it.
 
     Returns:
         Spiked, float64. U1, U2, W, the latents, the noise and the choice of wrong pairs differ from draw to draw.
@@ -60,11 +85,18 @@ def spiked(
     Raises:
         ValueError: if an argument is out of range, or a covariance is not symmetric and positive semidefinite.
 
-    Reference: arXiv 2302.06232, Section 3 (the model) and 5.1 (its numbers); notebook 02, section 1.
+    Reference: arXiv 2302.06232, eq. (3.2); Section 5.2 has d1 = 40, d2 = 39, rank 10 and noise 0.3.
+
+    Example:
+        >>> p = spiked(n=6, d1=4, d2=3, rank=2, wrong_share=0.5, seed=1)
+        >>> int(p.wrong.sum()), bool((p.z == p.z_tilde[p.partner]).all())
+        (3, True)
     """
     at_least(2, n=n)
     rank = rank_at_most(rank, d1, d2)
     share(wrong_share=wrong_share)
+    if wrong not in ("permuted", "fresh"):
+        raise ValueError(f"wrong = {wrong!r}; use 'permuted' or 'fresh'")
     stds = noise_std if isinstance(noise_std, tuple | list) else (noise_std, noise_std)
     if min(stds) < 0:
         raise ValueError(f"noise_std = {noise_std}; a standard deviation is not negative")
@@ -74,14 +106,21 @@ def spiked(
     batch = () if draws is None else (draws,)
     generator = as_generator(seed)
 
-    def normal(*shape):
+    def normal(*shape: int) -> Tensor:
         return torch.randn(*batch, *shape, generator=generator, dtype=torch.float64)
 
     u1, u2 = axes or (torch.linalg.qr(normal(d, rank))[0] for d in (d1, d2))
     z, fresh = (variances.sqrt() * normal(n, rank) for _ in range(2))
     order = torch.rand(*batch, n, generator=generator).argsort(-1)
-    wrong = order < round(wrong_share * n)
-    z_tilde = fresh.where(wrong.unsqueeze(-1), z)
+    count = round(wrong_share * n)
+    count += count == 1 and wrong == "permuted"
+    chosen = order < count
+    if wrong == "permuted":
+        partner = _cycle(order, count)
+        z_tilde = z.take_along_dim(partner.argsort(-1).unsqueeze(-1), -2)
+    else:
+        partner = torch.arange(n).masked_fill(chosen, -1)
+        z_tilde = fresh.where(chosen.unsqueeze(-1), z)
     kinds = noise if isinstance(noise, tuple | list) else (noise, noise)
     covariances = [
         std**2 * _noise_shape(kind, d, rank, normal) if isinstance(kind, str) else _given(kind, d).expand(*batch, d, d)
@@ -91,10 +130,16 @@ def spiked(
         latent @ u.mT + normal(n, u.shape[-2]) @ _root(covariance)
         for latent, u, covariance in zip((z, z_tilde), (u1, u2), covariances, strict=True)
     )
-    return Spiked(x, x_tilde, u1, u2, z, z_tilde, wrong, *covariances)
+    return Spiked(x, x_tilde, u1, u2, z, z_tilde, chosen, partner, *covariances)
 
 
-def _noise_shape(kind, d, rank, normal):
+def _cycle(order: Tensor, count: int) -> Tensor:
+    """The permutation (..., n) that sends the row at place k < count of ``order`` to the one at k + 1, in a circle."""
+    following = ((order + 1) % max(count, 1)).where(order < count, order)
+    return order.argsort(-1).gather(-1, following)
+
+
+def _noise_shape(kind: str, d: int, rank: int, normal: Callable[..., Tensor]) -> Tensor:
     """A named covariance (..., d, d) at noise_std = 1; ``normal`` draws with the batch dimensions."""
     if kind == "correlated":
         w = torch.linalg.qr(normal(d, rank))[0]
@@ -107,7 +152,7 @@ def _noise_shape(kind, d, rank, normal):
     return variances.expand(*normal(0).shape[:-1], d).diag_embed()
 
 
-def _given(covariance, d):
+def _given(covariance, d: int) -> Tensor:
     covariance = torch.as_tensor(covariance, dtype=torch.float64)
     if (
         covariance.shape[-2:] != (d, d)
@@ -121,6 +166,6 @@ def _given(covariance, d):
     return covariance
 
 
-def _root(covariance):
+def _root(covariance: Tensor) -> Tensor:
     values, vectors = torch.linalg.eigh(covariance)
     return (vectors * values.clamp(min=0).sqrt().unsqueeze(-2)) @ vectors.mT

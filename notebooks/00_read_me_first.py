@@ -72,7 +72,7 @@ claim("0.1", "gradient descent ends at the value of the SVD iteration", descent.
 wrong_shares = np.array([0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9])
 errors = {"PCA of one modality": [], "multimodal, linear loss": []}
 for share in wrong_shares:
-    noisy = data.spiked(2000, d1, d2, rank, 1.0, float(share), draws, seed, noise="correlated")
+    noisy = data.spiked(2000, d1, d2, rank, 1.0, float(share), draws, seed, noise="correlated", wrong="fresh")
     errors["PCA of one modality"].append(sin_theta(unimodal.fit_pca(noisy.x, rank).mT, noisy.u1))
     g1 = spectral.fit(noisy.x, noisy.x_tilde, rank).g1
     errors["multimodal, linear loss"].append(sin_theta(g1.mT, noisy.u1))

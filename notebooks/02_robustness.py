@@ -63,7 +63,7 @@ if min(draws, filter_draws, splits) < 2 or n < 64 or rank >= min(d1, d2) or filt
     raise ValueError(
         f"use draws, filter_draws, splits >= 2, n >= 64, filter_n >= 100,000, rank < min(d1, d2); got n = {n}, rank = {rank}"
     )
-model = dict(d1=d1, d2=d2, rank=rank, noise_std=noise_std)
+model = dict(d1=d1, d2=d2, rank=rank, noise_std=noise_std, wrong="fresh")
 most, clip, inf = rank**0.5, LOSSES["clip"](tau=tau), float("inf")
 
 # %% [markdown]
@@ -467,7 +467,8 @@ def weights_and_error(p, loss):
 # %%
 treated, linear_error = {}, {}
 for name, (kind, std) in settings.items():
-    p = spiked(clip_n, d1, d2, rank, noise_std=std, noise=kind, wrong_share=0.5, draws=clip_draws, seed=seed + 3)
+    p = spiked(clip_n, d1, d2, rank, noise_std=std, noise=kind, wrong_share=0.5, wrong="fresh",
+               draws=clip_draws, seed=seed + 3)
     treated[name] = torch.stack([weights_and_error(p, LOSSES["clip"](tau=t)) for t in taus], 1)
     linear_error[name] = sin_theta(mmcl(p).mT, p.u1)
 excess = torch.stack([v[1].mean(-1) / v[0].mean(-1) - 1 for v in treated.values()])
@@ -559,7 +560,7 @@ kinds_of_fit = {"no filter": lambda p: spectral.fit(p.x, p.x_tilde, 4),
 filtered = torch.zeros(3, len(etas), filter_draws, dtype=torch.float64)
 for i in range(filter_draws):
     for j, eta in enumerate(etas):
-        p = stored(filter_n, 10, 8, 4, noise_std=0.01, wrong_share=1 - eta, seed=seed + i)
+        p = stored(filter_n, 10, 8, 4, noise_std=0.01, wrong_share=1 - eta, wrong="fresh", seed=seed + i)
         filtered[:, j, i] = torch.stack([sin_theta(f(p).g1.double().mT, p.u1) for f in kinds_of_fit.values()])
 
 
@@ -583,7 +584,7 @@ for id, text, at, expected, tolerance in (
 # helps. In correlated noise it brings back what section 4 praised MMCL for leaving out. We filter at $d_1=d_2=10$, $r=4$.
 
 # %%
-small = dict(d1=10, d2=10, rank=4, noise_std=1.0, noise="correlated")
+small = dict(d1=10, d2=10, rank=4, noise_std=1.0, noise="correlated", wrong="fresh")
 price_of = {name: (lambda p, f=f: f(p).g1) for name, f in kinds_of_fit.items()}
 priced = [errors(price_of, 4 * n, draws=draws, wrong_share=1 - eta, seed=seed + 5, **small) for eta in etas[:3]]
 with_bias = interval(priced[0]["threshold 0"] - priced[0]["no filter"])

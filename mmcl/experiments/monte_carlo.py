@@ -42,15 +42,16 @@ def stored(n, d1, d2, rank, seed=0, dtype=torch.float32, chunk=2**17, **model):
         chunk: pairs drawn at a time.
 
     Returns:
-        Spiked with x and x_tilde in ``dtype``; z and z_tilde are None.
+        Spiked with x and x_tilde in ``dtype``; z and z_tilde are None. Wrong pairs are permuted within their chunk.
     """
     generator = as_generator(seed)
     p = spiked(2, d1, d2, rank, seed=generator, **model)
     x, x_tilde = torch.empty(n, d1, dtype=dtype), torch.empty(n, d2, dtype=dtype)
-    wrong = torch.empty(n, dtype=torch.bool)
+    wrong, partner = torch.empty(n, dtype=torch.bool), torch.empty(n, dtype=torch.int64)
     model = {**model, "axes": (p.u1, p.u2), "noise": (p.noise, p.noise_tilde)}
     for start in range(0, n, chunk):
         rows = slice(start, min(start + chunk, n))
         more = spiked(rows.stop - start, d1, d2, rank, seed=generator, **model)
         x[rows], x_tilde[rows], wrong[rows] = more.x, more.x_tilde, more.wrong
-    return Spiked(x, x_tilde, p.u1, p.u2, None, None, wrong, p.noise, p.noise_tilde)
+        partner[rows] = more.partner.where(more.partner < 0, more.partner + start)
+    return Spiked(x, x_tilde, p.u1, p.u2, None, None, wrong, partner, p.noise, p.noise_tilde)
