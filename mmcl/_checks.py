@@ -40,6 +40,18 @@ def paired(x, x_tilde):
     return all_finite("x", x.to(dtype)), all_finite("x_tilde", x_tilde.to(dtype))
 
 
+def encoders(x, x_tilde, g1, g2):
+    """Encoders (..., r, d1), (..., r, d2) of the two modalities as tensors in their dtype, all finite."""
+    g1, g2 = (torch.as_tensor(g).to(x) for g in (g1, g2))
+    for name, g, d in (("g1", g1, x.shape[-1]), ("g2", g2, x_tilde.shape[-1])):
+        if g.ndim < 2 or g.shape[-1] != d:
+            raise ValueError(f"{name} has shape {tuple(g.shape)}; an encoder of rows with {d} entries is (..., r, {d})")
+        all_finite(name, g)
+    if g1.shape[-2] != g2.shape[-2]:
+        raise ValueError(f"g1 has {g1.shape[-2]} rows and g2 {g2.shape[-2]}; both encode into the same r dimensions")
+    return g1, g2
+
+
 def rank_at_most(rank, *dims):
     """Raise unless ``rank`` is an integer in 1..min(dims)."""
     if isinstance(rank, bool) or int(rank) != rank or not 1 <= rank <= min(dims):
@@ -52,6 +64,13 @@ def positive(**values):
     for name, value in values.items():
         if not (math.isfinite(value) and value > 0):
             raise ValueError(f"{name} = {value}; it must be a positive number")
+
+
+def no_less_than(minimum, **values):
+    """Raise unless every named value is a finite number of at least ``minimum``."""
+    for name, value in values.items():
+        if not (math.isfinite(value) and value >= minimum):
+            raise ValueError(f"{name} = {value}; it must be a number of at least {minimum}")
 
 
 def share(**values):

@@ -2,13 +2,11 @@
 
 import torch
 
+from mmcl._blocks import BLOCK, row_blocks
 from mmcl._checks import all_finite, as_rows, paired, rank_at_most
 from mmcl.losses import resolve
 
 KEEP = 2**23  # the similarities s are kept whole up to this many entries (64 MB in float64)
-
-
-BLOCK = 2**20  # entries of one block of rows where a matrix is walked instead
 
 
 def loss_and_covariance(x, x_tilde, g1, g2, loss):
@@ -43,26 +41,24 @@ def _walk(x, x_tilde, g1, g2, loss):
     diagonal = (z * z_tilde).sum(-1)
     bound = float(z.norm(dim=-1).amax() * z_tilde.norm(dim=-1).amax())
     n, batch = x.shape[-2], x.shape[:-2].numel()
-    size = n if batch * n * n <= KEEP else max(1, BLOCK // (batch * n))
-    starts = range(0, n, size)
+    blocks = list(row_blocks(n, batch * n, KEEP if batch * n * n <= KEEP else BLOCK))
 
-    def block(start):
-        return loss._prepare(z[..., start : start + size, :] @ z_tilde.mT, start, bound)
+    def similarities(here):
+        return loss._prepare(z[..., here, :] @ z_tilde.mT, here.start, bound)
 
     rows = columns = None
-    for start in starts:
-        values = block(start)
-        row, column = loss._totals(values, diagonal, start)
+    for here in blocks:
+        values = similarities(here)
+        row, column = loss._totals(values, diagonal, here.start)
         # small tensors kept between blocks would keep the allocator from using the room of a block again
         rows = row.new_empty(*row.shape[:-1], n) if rows is None else rows
-        rows[..., start : start + size] = row
+        rows[..., here] = row
         columns = column if columns is None else loss._merge(columns, column)
     together = loss._together(rows, columns, diagonal)
     s = (x * together.unsqueeze(-1)).mT @ x_tilde
-    for start in starts:
-        values = values if len(starts) == 1 else block(start)
-        apart = loss._apart(values, diagonal, start, rows[..., start : start + size], columns)
-        s = s + x[..., start : start + size, :].mT @ (apart @ x_tilde)
+    for here in blocks:
+        values = values if len(blocks) == 1 else similarities(here)
+        s = s + x[..., here, :].mT @ (loss._apart(values, diagonal, here.start, rows[..., here], columns) @ x_tilde)
     return loss._value(rows, columns, diagonal), s / n
 
 
@@ -97,10 +93,9 @@ def cross_covariance(x, x_tilde, weights=None):
 def _centred_product(x, x_tilde):
     """sum_i (x_i - mean x)(x~_i - mean x~)^T, centred block by block."""
     n, means = x.shape[-2], [a.mean(-2, keepdim=True) for a in (x, x_tilde)]
-    size = max(1, BLOCK // 4 * n // x.numel())  # 2 MB: a block that stays in the cache costs next to nothing
     total = 0
-    for start in range(0, n, size):
-        block, block_tilde = (a[..., start : start + size, :] - m for a, m in zip((x, x_tilde), means, strict=True))
+    for here in row_blocks(n, x.numel() // n, BLOCK // 4):  # 2 MB stay in the cache and cost next to nothing
+        block, block_tilde = (a[..., here, :] - m for a, m in zip((x, x_tilde), means, strict=True))
         total = total + block.mT @ block_tilde
     return total
 

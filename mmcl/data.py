@@ -85,7 +85,7 @@ def spiked(
     Raises:
         ValueError: if an argument is out of range, or a covariance is not symmetric and positive semidefinite.
 
-    Reference: arXiv 2302.06232, eq. (3.2); Section 5.2 has d1 = 40, d2 = 39, rank 10 and noise 0.3.
+    Reference: PMLR 206:4348, eq. (3.2); Section 5.2 has d1 = 40, d2 = 39, rank 10 and noise 0.3.
 
     Example:
         >>> p = spiked(n=6, d1=4, d2=3, rank=2, wrong_share=0.5, seed=1)

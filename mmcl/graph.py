@@ -1,4 +1,4 @@
-"""Many-to-many pairs (paper, Section 5.2): graphs of pairs, their linear closed form, and the spectral partition."""
+"""Many-to-many pairs (paper, Sections 3.3 and 5.1): graphs of pairs, their linear closed form, and Algorithm 2."""
 
 import warnings
 
@@ -7,12 +7,13 @@ import scipy.linalg
 import sklearn.cluster
 import sklearn.exceptions
 import torch
+from torch import Tensor
 
-from mmcl._checks import all_finite, as_generator, as_rows, at_least, positive, share
-from mmcl.spectral import closed_form
+from mmcl._checks import all_finite, as_generator, as_rows, positive, share
+from mmcl.spectral import Fit, closed_form
 
 
-def class_graph(labels, labels_tilde, flip=0.0, seed=0):
+def class_graph(labels, labels_tilde, flip: float = 0.0, seed: int | torch.Generator = 0) -> Tensor:
     """Planted graph: an edge between rows of the same class, every entry then flipped with probability ``flip``.
 
     Args:
@@ -27,7 +28,11 @@ def class_graph(labels, labels_tilde, flip=0.0, seed=0):
     Raises:
         ValueError: if flip is not in [0, 1], or the batch dimensions of the labels do not broadcast.
 
-    Reference: arXiv 2302.06232, Section 5.2.
+    Reference: PMLR 206:4348, Section 5.1, where p' is the distortion rate.
+
+    Example:
+        >>> class_graph([0, 0, 1], [0, 1]).tolist()
+        [[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]
     """
     share(flip=flip)
     same = torch.as_tensor(labels).unsqueeze(-1) == torch.as_tensor(labels_tilde).unsqueeze(-2)
@@ -36,29 +41,27 @@ def class_graph(labels, labels_tilde, flip=0.0, seed=0):
     return same.to(torch.float64)
 
 
-def graph_weights(graph):
-    """Weights W of the linear loss of a graph, W = n (E/|E| - (row sums)(column sums)^T/|E|^2).
+def graph_weights(graph: Tensor) -> Tensor:
+    """Weights of the linear loss of a graph, W = n (E/|E| - (row sums)(column sums)^T/|E|^2).
 
-    The linear loss of a graph pulls every edge and pushes as if both ends of an edge were drawn apart, each from the
-    law of the ends: rows and columns of W sum to zero. With E = I this is W = I - 11^T/n, the weights of the
-    ordinary linear loss up to n/(n - 1).
+    Every edge is pulled together, and pushed apart is what one would expect of two ends drawn independently: rows and
+    columns of W sum to zero. With E = I, W = I - 11^T/n is that of the linear loss up to n/(n - 1).
 
     Args:
-        graph: (..., n, m) E, entries >= 0 (a weighted graph is allowed), at least one above 0.
+        graph: (..., n, m) E, entries >= 0 (a weighted graph is allowed), at least one above 0, else ValueError.
 
     Returns:
-        (..., n, m), scaled for `mmcl.spectral.cross_covariance`, which divides by n and takes n = m.
+        (..., n, m), scaled for `mmcl.covariance.cross_covariance`, which divides by n and takes n = m.
 
-    Raises:
-        ValueError: if the graph has no edge, or an entry is negative or not finite.
-
-    Reference: arXiv 2302.06232, Section 5.2; notebook 03.
+    Example:
+        >>> graph_weights(torch.eye(2)).tolist()
+        [[0.5, -0.5], [-0.5, 0.5]]
     """
     shares = _edge_shares(graph)
     return shares.shape[-2] * (shares - shares.sum(-1, keepdim=True) * shares.sum(-2, keepdim=True))
 
 
-def graph_covariance(x, x_tilde, graph):
+def graph_covariance(x: Tensor, x_tilde: Tensor, graph: Tensor) -> Tensor:
     """Contrastive cross-covariance of a graph: Cov(x_I, x_tilde_J) when an edge (I, J) is drawn at random.
 
     It is 1/n x^T W x_tilde with W = graph_weights(graph), computed without W; n1 and n2 may differ.
@@ -69,41 +72,40 @@ def graph_covariance(x, x_tilde, graph):
         graph: (..., n1, n2) E, entries >= 0.
 
     Returns:
-        (..., d1, d2); batch dimensions of the three broadcast, so that many graphs can share the data.
+        (..., d1, d2); batch dimensions broadcast, so that many graphs can share the data.
 
     Raises:
         ValueError: if the shapes do not fit, the graph has no edge, or a value is not finite.
+
+    Example:
+        >>> graph_covariance(torch.tensor([[1.0], [-1.0]]), torch.tensor([[3.0], [5.0]]), torch.eye(2))
+        tensor([[-1.]])
     """
     x, x_tilde = all_finite("x", as_rows("x", x)), all_finite("x_tilde", as_rows("x_tilde", x_tilde))
     shares = _edge_shares(graph).to(x.dtype)
     if shares.shape[-2:] != (x.shape[-2], x_tilde.shape[-2]):
-        raise ValueError(
-            f"graph is {tuple(shares.shape[-2:])}, but x has {x.shape[-2]} rows and x_tilde {x_tilde.shape[-2]}; "
-            "give one row of the graph per row of x and one column per row of x_tilde"
-        )
+        sizes = f"x has {x.shape[-2]} rows and x_tilde {x_tilde.shape[-2]}"
+        raise ValueError(f"graph is {tuple(shares.shape[-2:])}, but {sizes}; give (n1, n2) for n1 and n2 rows")
     means = (shares.sum(-1, keepdim=True).mT @ x).mT @ (shares.sum(-2, keepdim=True) @ x_tilde)
     return x.mT @ (shares @ x_tilde) - means
 
 
-def _edge_shares(graph):
+def _edge_shares(graph: Tensor) -> Tensor:
     """E/|E|, checked."""
     graph = all_finite("graph", as_rows("graph", graph))
     if bool((graph < 0).any()) or not bool((graph.sum((-2, -1)) > 0).all()):
-        raise ValueError(
-            "the graph holds a negative entry or no edge at all; give a graph with entries >= 0, some above 0"
-        )
+        raise ValueError("the graph holds a negative entry or no edge at all; give entries >= 0, some above 0")
     return graph / graph.sum((-2, -1), keepdim=True)
 
 
-def fit_graph(x, x_tilde, graph, rank, rho=1.0):
+def fit_graph(x: Tensor, x_tilde: Tensor, graph: Tensor, rank: int, rho: float = 1.0) -> Fit:
     """Encoders that minimise the linear loss of a graph of pairs, in closed form: M = SVD_r(S)/rho.
 
-    L = -1/n sum_ij W_ij <g1 x_i, g2 x_tilde_j> + rho/2 ||g1^T g2||_F^2 with W = graph_weights(graph) and
-    S = graph_covariance(x, x_tilde, graph). With E = I it is `mmcl.spectral.fit` up to n/(n - 1).
+    L = -tr(g1 S g2^T) + rho/2 ||g1^T g2||_F^2 with S = graph_covariance(x, x_tilde, graph). With E = I it is
+    `mmcl.spectral.fit` up to n/(n - 1).
 
     Args:
-        x, x_tilde: (..., n1, d1), (..., n2, d2) rows of either modality; n1 and n2 may differ.
-        graph: (..., n1, n2) the graph, entries >= 0; batch dimensions broadcast.
+        x, x_tilde, graph: as for `graph_covariance`.
         rank: encoder dimension r, 1 to min(d1, d2). K classes make a graph of rank K - 1 after centring.
         rho: weight of the penalty, > 0.
 
@@ -113,18 +115,22 @@ def fit_graph(x, x_tilde, graph, rank, rho=1.0):
     Raises:
         ValueError: for bad data, graph, rank or rho.
 
-    Reference: arXiv 2302.06232, Lemma 2.1 and Section 5.2; notebook 03.
+    Reference: PMLR 206:4348, Lemma 2.1 and Section 5.1.
+
+    Example:
+        >>> fit_graph(torch.tensor([[1.0], [-1.0]]), torch.tensor([[3.0], [5.0]]), torch.eye(2), rank=1).loss
+        tensor(-0.5000)
     """
     positive(rho=rho)
     return closed_form(graph_covariance(x, x_tilde, graph), rank, rho)
 
 
-def spectral_coordinates(graph, count):
+def spectral_coordinates(graph: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """Coordinates of both sides of a bipartite graph in which its clusters are points: Dhillon's embedding.
 
-    With W the weights of `graph_weights` and R, C the row and column sums of E on the diagonal, the leading singular
-    vectors u, v of R^(-1/2) W C^(-1/2) are taken back to R^(-1/2) u and C^(-1/2) v. (E in the place of W has one
-    vector more, the constant one, which is left out: W is E without it.)
+    With D1, D2 the row and column sums of E on the diagonal, the singular vectors 2 to ``count`` + 1 of
+    D1^(-1/2) E D2^(-1/2) are taken back to D1^(-1/2) u and D2^(-1/2) v. The first pair is known, D1^(1/2) 1 and
+    D2^(1/2) 1 with singular value 1, and is taken out before: that leaves the weights of `graph_weights` in E's place.
 
     Args:
         graph: (..., n1, n2) E, entries >= 0, at least one above 0.
@@ -137,7 +143,12 @@ def spectral_coordinates(graph, count):
     Raises:
         ValueError: if the graph has no edge, an entry is negative, or count is out of range.
 
-    Reference: I. Dhillon, Co-clustering documents and words using bipartite spectral graph partitioning, KDD 2001.
+    Reference: PMLR 206:4348, Algorithm 2 (its Z); I. Dhillon, Co-clustering documents and words, KDD 2001.
+
+    Example:
+        >>> z, z_tilde = spectral_coordinates(class_graph([0, 0, 1], [0, 1, 1]), 1)
+        >>> bool(z[0] * z[1] > 0), bool(z[0] * z[2] < 0), bool(z[2] * z_tilde[1] > 0)
+        (True, True, True)
     """
     shares = _edge_shares(graph)
     if not 1 <= count < min(shares.shape[-2:]):
@@ -149,47 +160,85 @@ def spectral_coordinates(graph, count):
     return r_root * u, c_root.mT * (a.mT @ u) * s.reciprocal().where(s > 0, 0)
 
 
-def _leading_left(a, count):
+def _leading_left(a: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """Left singular vectors and values (0 below 10^-6) by a partial eigendecomposition of a a^T: faster than an SVD."""
-    gram = (a @ a.mT).reshape(-1, a.shape[-2], a.shape[-2]).numpy(force=True)
-    last = a.shape[-2] - 1
-    found = [scipy.linalg.eigh(g, subset_by_index=(last - count + 1, last)) for g in gram]
+    n = a.shape[-2]
+    gram = (a @ a.mT).reshape(-1, n, n).numpy(force=True)
+    found = [scipy.linalg.eigh(g, subset_by_index=(n - count, n - 1)) for g in gram]
     values, vectors = (torch.as_tensor(np.stack(f)).to(a).flip(-1) for f in zip(*found, strict=True))
     s = values.clamp(min=0).sqrt().view(*a.shape[:-2], 1, count)
     s = s.where(s > 1e-6, 0)
     return vectors.view(*a.shape[:-1], count) * (s > 0), s
 
 
-def partition(graph, clusters, seed=0, starts=10):
-    """Clusters of the rows of either modality by bipartite spectral partition: k - 1 singular vectors, then k-means.
+def partition(
+    graph: Tensor, clusters: int, seed: int = 0, starts: int = 10, vectors: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """Clusters of the rows of either modality by bipartite spectral partition: singular vectors, then k-means.
 
-    ``class_graph(*partition(graph, k))`` is the denoised graph, an edge between rows of the same cluster.
+    ``class_graph(*partition(graph, k))``, which fills in missing edges, is the variant of the authors' repository; the
+    paper's is `algorithm_2`.
 
     Args:
         graph: (..., n1, n2) E, entries >= 0; each batch entry is partitioned on its own.
         clusters: k, 2 to min(n1, n2).
         seed, starts: of `sklearn.cluster.KMeans`.
+        vectors: singular vectors used, 1 to min(n1, n2) - 1; None for k - 1.
 
     Returns:
         (..., n1) and (..., n2) int64 clusters 0 to k - 1; some are empty if the graph has fewer.
 
     Raises:
-        ValueError: if k is out of range or the graph is not one.
+        ValueError: if k or vectors are out of range or the graph is not one.
 
-    Reference: arXiv 2302.06232, Section 5.2; how much noise it stands: `mmcl.theory.partition_threshold`.
+    Reference: PMLR 206:4348, Section 5.1; how much noise it stands: `mmcl.theory.partition_threshold`.
+
+    Example:
+        >>> labels, labels_tilde = partition(class_graph([0, 0, 1, 2], [0, 1, 2, 2]), 3)
+        >>> labels[0] == labels[1] == labels_tilde[0], labels[2] == labels_tilde[1]
+        (tensor(True), tensor(True))
     """
-    at_least(2, clusters=clusters)
     n1, n2 = torch.as_tensor(graph).shape[-2:]
-    if clusters > min(n1, n2):
+    if not 2 <= clusters <= min(n1, n2):
         raise ValueError(f"clusters = {clusters}; the graph is {n1} x {n2}, so use 2 to {min(n1, n2)}")
-    return cluster(*spectral_coordinates(graph, clusters - 1), clusters, seed, starts)
+    return cluster(*spectral_coordinates(graph, vectors or clusters - 1), clusters, seed, starts)
 
 
-def cluster(z, z_tilde, clusters, seed=0, starts=10):
-    """k-means on the coordinates (..., n1, c), (..., n2, c) of both sides together; arguments as for `partition`.
+def algorithm_2(graph: Tensor, clusters: int, seed: int = 0) -> Tensor:
+    """Algorithm 2 (BSGMP): the graph without its edges between clusters; none is added.
 
-    For several k on one graph, ``cluster(z[..., : k - 1], z_tilde[..., : k - 1], k)`` with z, z_tilde from one call
-    of `spectral_coordinates` saves the singular value decompositions.
+    The normalised adjacency An = D1^(-1/2) A D2^(-1/2), its singular vectors 2 to l + 1 with l = log2 k (rounded up),
+    rows scaled by D1^(-1/2) and D2^(-1/2), k-means on both sides together.
+
+    Args:
+        graph: (..., n1, n2) adjacency A, entries >= 0; each batch entry is cleaned on its own.
+        clusters, seed: k and the seed of k-means, as for `partition`, and as there ValueError if out of range.
+
+    Returns:
+        (..., n1, n2) the entries of ``graph`` within clusters and 0 between them.
+
+    Reference: PMLR 206:4348, Algorithm 2 (Section 5.1).
+
+    Example:
+        >>> blocks = class_graph([0] * 4 + [1] * 4, [0] * 4 + [1] * 4)
+        >>> added = torch.zeros(8, 8).index_put_(torch.tensor([[0], [7]]).unbind(), torch.tensor(1.0))
+        >>> bool((algorithm_2(blocks + added, 2) == blocks).all())
+        True
+    """
+    graph = as_rows("graph", graph)
+    vectors = max(1, (clusters - 1).bit_length())  # log2 k, rounded up
+    return graph * class_graph(*partition(graph, clusters, seed, vectors=vectors))
+
+
+def cluster(z: Tensor, z_tilde: Tensor, clusters: int, seed: int = 0, starts: int = 10) -> tuple[Tensor, Tensor]:
+    """k-means on the coordinates (..., n1, c), (..., n2, c) of both sides together, all else as for `partition`.
+
+    For several k on one graph, columns of one call of `spectral_coordinates` save the singular value decompositions.
+
+    Example:
+        >>> labels, labels_tilde = cluster(torch.tensor([[0.0], [5.0]]), torch.tensor([[5.0]]), 2)
+        >>> labels[1] == labels_tilde[0], labels[0] == labels[1]
+        (tensor(True), tensor(False))
     """
     points = torch.cat([z, z_tilde], -2).round(decimals=9)  # rows that are equal but for rounding stay together
     kmeans = sklearn.cluster.KMeans(clusters, n_init=starts, random_state=seed)

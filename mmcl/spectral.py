@@ -1,13 +1,14 @@
-"""Loss to SVD: cross-covariances, the one SVD helper, and the fits (paper, Section 2)."""
+"""Loss to SVD: the objective, its closed form (Lemma 2.1), and the fits (Sections 2 and 7.3)."""
 
 from dataclasses import dataclass
 
 import torch
-from tqdm.auto import tqdm
+from torch import Tensor
 
-from mmcl._checks import as_generator, at_least, paired, positive, rank_at_most
+from mmcl._checks import as_generator, at_least, encoders, paired, positive, rank_at_most
+from mmcl._descent import descend
 from mmcl.covariance import balanced_factors, cross_covariance, loss_and_covariance, truncated_svd
-from mmcl.losses import Linear, resolve
+from mmcl.losses import CLIP, ContrastiveLoss, Linear, resolve
 
 
 @dataclass(frozen=True)
@@ -22,19 +23,47 @@ class Fit:
         history: (steps + 1, ...) L before the first step and after each.
     """
 
-    g1: torch.Tensor
-    g2: torch.Tensor
-    loss: torch.Tensor
+    g1: Tensor
+    g2: Tensor
+    loss: Tensor
     steps: int
-    converged: torch.Tensor
-    history: torch.Tensor
+    converged: Tensor
+    history: Tensor
 
 
-def fit(x, x_tilde, rank, loss="linear", rho=1.0, tol=1e-8, max_steps=500, progress=False):
+def svd_objective(g1: Tensor, g2: Tensor, a: Tensor, rho: float = 1.0) -> Tensor:
+    """tr(G1 A G2^T) - rho/2 ||G1^T G2||_F^2, the objective of Lemma 2.1, which `closed_form` maximises.
+
+    Args:
+        g1, g2: (..., r, d1), (..., r, d2) encoders.
+        a: (..., d1, d2).
+        rho: weight of the penalty.
+
+    Returns:
+        (...,), at most sum_{k<=r} c_k^2 / (2 rho) with c_k the singular values of A.
+
+    Example:
+        >>> svd_objective(torch.eye(2), torch.eye(2), torch.diag(torch.tensor([3.0, 1.0])))
+        tensor(3.)
+    """
+    m = g1.mT @ g2
+    return (a * m).sum((-2, -1)) - rho / 2 * m.square().sum((-2, -1))
+
+
+def fit(
+    x: Tensor,
+    x_tilde: Tensor,
+    rank: int,
+    loss: str | ContrastiveLoss = "linear",
+    rho: float = 1.0,
+    tol: float = 1e-8,
+    max_steps: int = 500,
+    progress: bool = False,
+) -> Fit:
     """Encoders that minimise L = l(x g1^T g2 x_tilde^T) + rho/2 ||g1^T g2||_F^2, by singular value decompositions.
 
     The linear loss is one pass and one SVD: M = SVD_r(S)/rho. Any other loss is minimised over M = g1^T g2 by
-    projected gradient steps M+ = SVD_r((1 - eta rho) M + eta S(beta(M))) from M = 0: eta = 1/rho, the exact SVD of
+    projected gradient steps M+ = SVD_r((1 - step rho) M + step S(beta(M))) from M = 0: step = 1/rho, the exact SVD of
     the contrastive cross-covariance, is the longest step tried; a Barzilai-Borwein length proposes the others and
     backtracking guarantees that L falls.
 
@@ -54,7 +83,14 @@ def fit(x, x_tilde, rank, loss="linear", rho=1.0, tol=1e-8, max_steps=500, progr
     Raises:
         ValueError: for bad data, rank, rho, tol or loss; the message says what is allowed.
 
-    Reference: arXiv 2302.06232, Lemma 2.1 and Section 2; notebook 01, sections 2 to 5.
+    Reference: PMLR 206:4348, Proposition 2.1, Remark 2.1 and Lemma 2.1.
+
+    Example:
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> x = torch.randn(50, 4, generator=generator, dtype=torch.float64)
+        >>> found = fit(x, x[:, :3], 2, "clip")
+        >>> bool(found.converged), tuple(found.g1.shape), tuple(found.g2.shape)
+        (True, (2, 4), (2, 3))
     """
     x, x_tilde = paired(x, x_tilde)
     rank = rank_at_most(rank, x.shape[-1], x_tilde.shape[-1])
@@ -62,92 +98,100 @@ def fit(x, x_tilde, rank, loss="linear", rho=1.0, tol=1e-8, max_steps=500, progr
     at_least(1, max_steps=max_steps)
     loss = resolve(loss)
     if isinstance(loss, Linear):
-        return closed_form(cross_covariance(x, x_tilde), rank, rho)
-    return _descend(x, x_tilde, rank, loss, rho, tol, max_steps, progress)
+        covariance = cross_covariance(x, x_tilde)
+        if loss.nu > 1:
+            covariance = covariance + loss.surplus(x.shape[-2]) * x.mT @ x_tilde / x.shape[-2]
+        return closed_form(covariance, rank, rho)
+    end, converged, history = descend(x, x_tilde, rank, loss, rho, tol, max_steps, progress)
+    return Fit(*balanced_factors(end.u, end.s, end.v), end.value, len(history) - 1, converged, history)
 
 
-def closed_form(covariance, rank, rho=1.0):
-    """Lemma 2.1: the `Fit` with M = SVD_r(S)/rho, S (..., d1, d2); its loss is -1/(2 rho) sum_{k<=r} sigma_k^2."""
+def closed_form(covariance: Tensor, rank: int, rho: float = 1.0) -> Fit:
+    """Lemma 2.1: the `Fit` with M = SVD_r(S)/rho, S (..., d1, d2); its loss is -1/(2 rho) sum_{k<=r} sigma_k^2.
+
+    Example:
+        >>> found = closed_form(torch.diag(torch.tensor([3.0, 2.0, 1.0])), 2, rho=0.5)
+        >>> (found.g1.mT @ found.g2).diagonal(), found.loss
+        (tensor([6.0000, 4.0000, 0.0000]), tensor(-13.))
+    """
     u, s, v = truncated_svd(covariance, rank)
     value = -s.square().sum(-1) / (2 * rho)
     done = torch.ones_like(value, dtype=torch.bool)
     return Fit(*balanced_factors(u, s / rho, v), value, 0, done, value.unsqueeze(0))
 
 
-def _descend(x, x_tilde, rank, loss, rho, tol, max_steps, progress):
-    """Projected gradient with Barzilai-Borwein lengths, all batch entries at once; a converged entry stands still."""
+def algorithm_4(x: Tensor, x_tilde: Tensor, g1: Tensor, g2: Tensor, rank: int, tau: float, nu: float) -> Fit:
+    """Algorithm 4: the weights (7.3) of InfoNCE from initial encoders, then one SVD of the S they give.
 
-    def at(u, s, v):
-        g1, g2 = balanced_factors(u, s, v)
-        value, covariance = loss_and_covariance(x, x_tilde, g1, g2, loss)
-        m = g1.mT @ g2
-        return (u, s, v, m, rho * m - covariance, value + rho / 2 * s.square().sum(-1))
+    S = 1/n sum_i beta_i x_i x~_i^T - 1/n sum_{i!=j} beta_ij x_i x~_j^T, beta_i = nu - (P_ii + Q_ii)/2 and
+    beta_ij = (P_ij + Q_ij)/2, P and Q the row and column softmax of <g1 x_i, g2 x~_j>/tau. No n x n matrix is kept.
 
-    def norm2(a):
-        return a.square().sum((-2, -1))
+    Args:
+        x, x_tilde: (..., n, d1), (..., n, d2) pairs, centred beforehand if their means are not zero.
+        g1, g2: (..., r, d1), (..., r, d2) initial encoders, r not necessarily ``rank``.
+        rank: rank of the new encoders, 1 to min(d1, d2).
+        tau: temperature, > 0.
+        nu: weight of the observed pairs, >= 1; Theorem 7.1 asks for 1.1/eta, eta the share of right pairs.
 
-    def column(per_entry):
-        return per_entry[..., None, None]
+    Returns:
+        `Fit` with g1^T g2 = SVD_r(S); its loss is minus the SVD objective of S at rho = 1.
 
-    zero = torch.zeros(*x.shape[:-2], x.shape[-1], x_tilde.shape[-1], dtype=x.dtype, device=x.device)
-    state = at(*truncated_svd(zero, rank))
-    eta = torch.full_like(state[-1], 1 / rho)
-    converged = torch.zeros_like(eta, dtype=torch.bool)
-    done = converged
-    history, tiny = [state[-1]], torch.finfo(x.dtype).tiny
-    for _ in tqdm(range(max_steps), desc=f"fit {loss!r}", unit="step", disable=not progress):
-        _, _, _, m, gradient, value = state
-        rounding = 64 * torch.finfo(x.dtype).eps * value.abs()
-        while True:
-            trial = at(*truncated_svd(m - column(eta) * gradient, rank))
-            change = trial[3] - m
-            falls = trial[-1] <= value - 1e-4 / (2 * eta) * norm2(change) + rounding
-            stuck = eta * rho < 1e-12
-            if (falls | done | stuck).all():
-                break
-            eta = eta.where(falls | done, eta / 2)
-        moves = falls & ~done
-        state = tuple(
-            then.where(moves.view(moves.shape + (1,) * (now.ndim - moves.ndim)), now)
-            for now, then in zip(state, trial, strict=True)
-        )
-        u, s, v, m, new_gradient, value = state
-        along = norm2(u.mT @ new_gradient) + norm2(new_gradient @ v) - norm2(u.mT @ new_gradient @ v)
-        converged = along <= tol**2 * norm2(rho * m - new_gradient)
-        done = done | converged | stuck
-        history.append(value)
-        if done.all():
-            break
-        # an entry that did not move has change 0 and no curvature: it must not turn into NaN
-        curvature = (change * (new_gradient - gradient)).sum((-2, -1)) / norm2(change).clamp(min=tiny)
-        eta = 1 / curvature.clamp(min=rho)
-    u, s, v, _, _, value = state
-    return Fit(*balanced_factors(u, s, v), value, len(history) - 1, converged, torch.stack(history))
+    Raises:
+        ValueError: for bad data, encoders, rank, tau or nu.
+
+    Reference: PMLR 206:4348, Section 7.3, Algorithm 4, Lemma 7.2 and Theorem 7.1.
+
+    Example:
+        >>> x = torch.randn(50, 4, generator=torch.Generator().manual_seed(0))
+        >>> first = fit(x, x, 2)
+        >>> algorithm_4(x, x, first.g1, first.g2, 2, tau=1.0, nu=2.0).g1.shape
+        torch.Size([2, 4])
+    """
+    x, x_tilde = paired(x, x_tilde)
+    g1, g2 = encoders(x, x_tilde, g1, g2)
+    rank = rank_at_most(rank, x.shape[-1], x_tilde.shape[-1])
+    _, covariance = loss_and_covariance(x, x_tilde, g1, g2, CLIP(tau=tau, nu=nu))
+    return closed_form(covariance, rank)
 
 
-def projected_step(x, x_tilde, g1, g2, loss, rho, eta):
-    """One gradient step of length eta in M = g1^T g2, kept at its rank: M+ = SVD_r((1 - eta rho) M + eta S(beta(M))).
+def projected_step(
+    x: Tensor, x_tilde: Tensor, g1: Tensor, g2: Tensor, loss: str | ContrastiveLoss, rho: float, step: float
+) -> tuple[Tensor, Tensor]:
+    """One gradient step in M = g1^T g2, kept at its rank: M+ = SVD_r((1 - step rho) M + step S(beta(M))).
 
-    With eta = 1/rho it is SVD_r(S(beta(M)))/rho, the singular value decomposition of the contrastive
-    cross-covariance. It converges near a minimiser where eta (rho + `curvature`) < 2 and oscillates beyond.
+    With step = 1/rho it is SVD_r(S(beta(M)))/rho, the singular value decomposition of the contrastive
+    cross-covariance. It converges near a minimiser where step (rho + `curvature`) < 2 and oscillates beyond.
 
     Args:
         x, x_tilde: (..., n, d1), (..., n, d2) pairs.
         g1, g2: (..., r, d1), (..., r, d2) encoders.
         loss: a name in `mmcl.losses.LOSSES` or a loss object.
         rho: weight of the penalty.
-        eta: step length in M.
+        step: step length in M.
 
     Returns:
         g1, g2 after the step, balanced.
 
-    Reference: arXiv 2302.06232, Section 2; notebook 01, sections 4 and 5.
+    Example:
+        >>> x = torch.randn(50, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        >>> g1, g2 = projected_step(x, x, torch.eye(4)[:2].double(), torch.eye(4)[:2].double(), "linear", 1.0, 1.0)
+        >>> best = closed_form(cross_covariance(x, x), 2)
+        >>> bool(torch.allclose(g1.mT @ g2, best.g1.mT @ best.g2))
+        True
     """
     _, covariance = loss_and_covariance(x, x_tilde, g1, g2, loss)
-    return balanced_factors(*truncated_svd((1 - eta * rho) * g1.mT @ g2 + eta * covariance, g1.shape[-2]))
+    return balanced_factors(*truncated_svd((1 - step * rho) * g1.mT @ g2 + step * covariance, g1.shape[-2]))
 
 
-def curvature(x, x_tilde, g1, g2, loss, steps=40, seed=0):
+def curvature(
+    x: Tensor,
+    x_tilde: Tensor,
+    g1: Tensor,
+    g2: Tensor,
+    loss: str | ContrastiveLoss,
+    steps: int = 40,
+    seed: int | torch.Generator = 0,
+) -> float:
     """Largest second derivative of l in M = g1^T g2 along unit directions tangent to the matrices of its rank.
 
     Power iteration on D -> P_T(-dS(beta(M))[D]), with central differences of S and P_T the tangent projection.
@@ -158,7 +202,7 @@ def curvature(x, x_tilde, g1, g2, loss, steps=40, seed=0):
         seed: int or `torch.Generator` of the first direction.
 
     Returns:
-        float, in the units of rho.
+        float, in the units of rho; 0 for the linear loss, whose S does not depend on M.
     """
     m = g1.mT @ g2
     u, _, v = truncated_svd(m, g1.shape[-2])
@@ -166,10 +210,10 @@ def curvature(x, x_tilde, g1, g2, loss, steps=40, seed=0):
     direction = torch.randn(m.shape, generator=as_generator(seed), dtype=m.dtype).to(m.device)
     length = 1e-4 * m.norm()
 
-    def covariance(at):
+    def covariance(at: Tensor) -> Tensor:
         return loss_and_covariance(x, x_tilde, identity, at, loss)[1]
 
-    def tangent(a):
+    def tangent(a: Tensor) -> Tensor:
         off = a - u @ (u.mT @ a)
         return a - off + off @ v @ v.mT
 

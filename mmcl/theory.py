@@ -1,4 +1,4 @@
-"""What theory predicts: first-order errors, the bound of Theorem 3.1, where curves cross, and limits of detection.
+"""What theory predicts: first-order errors, the bound of Theorem 3.1, and where curves cross.
 
 First order means to leading order in 1/sqrt(n): with a gap between the wanted and the other singular values, a
 perturbation E of a matrix turns its singular or eigenvectors by E divided by the gap (Stewart, Sun, Matrix
@@ -6,19 +6,26 @@ Perturbation Theory, 1990). Squared and averaged over Gaussian data this gives t
 leaves open. The formulas hold while the error is small against sqrt(r), where every error saturates.
 """
 
-import math
-
-import numpy as np
-import scipy.special
-import scipy.stats
 import torch
+from torch import Tensor
 
-from mmcl._checks import at_least, positive, share
+from mmcl._checks import share
+from mmcl.detection_theory import (  # noqa: F401  what is known about detection is found here too
+    bayes_top1,
+    correlation,
+    exact_detection,
+    exact_detection_bound,
+    information,
+    inner_product_top1,
+    partition_threshold,
+)
 from mmcl.metrics import sin_theta
 from mmcl.unimodal import leading_eigenvectors, without_diagonal
 
 
-def multimodal_error(u1, u2, noise, noise_tilde, n, signal=1.0, wrong_share=0.0):
+def multimodal_error(
+    u1: Tensor, u2: Tensor, noise: Tensor, noise_tilde: Tensor, n: float, signal=1.0, wrong_share: float = 0.0
+) -> Tensor:
     """First-order root mean square of ||sinTheta(G1, U1)||_F for MMCL with the linear loss.
 
         (1/eta) sqrt( tr(P noise) tr((Z + U2^T noise_tilde U2) Z^-2) / n ),   P = I - U1 U1^T,
@@ -31,7 +38,7 @@ def multimodal_error(u1, u2, noise, noise_tilde, n, signal=1.0, wrong_share=0.0)
         noise, noise_tilde: (..., d1, d1), (..., d2, d2) noise covariances.
         n: pairs.
         signal: variance of the latent coordinates, one number or r of them.
-        wrong_share: share of wrong pairs, in [0, 1).
+        wrong_share: share of wrong pairs p_n, in [0, 1).
 
     Returns:
         (...,) predicted error of G1; swap the modalities for that of G2.
@@ -39,7 +46,12 @@ def multimodal_error(u1, u2, noise, noise_tilde, n, signal=1.0, wrong_share=0.0)
     Raises:
         ValueError: if wrong_share is not in [0, 1).
 
-    Reference: sharpens arXiv 2302.06232, Theorem 3.1; notebook 02, section 2.
+    Reference: sharpens PMLR 206:4348, Theorem 3.1.
+
+    Example:
+        >>> u, noise = torch.eye(40)[:, :5], torch.eye(40)
+        >>> round(float(multimodal_error(u, u, noise, noise, n=2000, wrong_share=0.5)), 2)  # sqrt(4 * 35 * 10 / 2000)
+        0.84
     """
     share(wrong_share=wrong_share)
     if wrong_share == 1:
@@ -50,7 +62,7 @@ def multimodal_error(u1, u2, noise, noise_tilde, n, signal=1.0, wrong_share=0.0)
     return (own * other / n).sqrt() / (1 - wrong_share)
 
 
-def unimodal_error(u, noise, n, signal=1.0, masked=True):
+def unimodal_error(u: Tensor, noise: Tensor, n: float, signal=1.0, masked: bool = True) -> Tensor:
     """First-order root mean square of ||sinTheta(G, U)||_F for `fit_masked`, or for `fit_pca` with masked=False.
 
     The sum of two squares: the bias of the population eigenvectors of A = Sigma without its diagonal (or A = Sigma =
@@ -70,144 +82,168 @@ def unimodal_error(u, noise, n, signal=1.0, masked=True):
     Returns:
         (...,) predicted error, at most sqrt(r).
 
-    Reference: notebook 02, section 3.
+    Reference: sharpens PMLR 206:4348, Lemma 7.1.
+
+    Example:
+        >>> round(float(unimodal_error(torch.eye(40)[:, :5], torch.eye(40), n=2000, masked=False)), 2)
+        0.42
     """
+    bias, variance = _bias_and_variance(u, noise, signal, masked)
+    return (bias.square() + variance / n).sqrt().clamp(max=u.shape[-1] ** 0.5)
+
+
+def masked_bias(u: Tensor, noise: Tensor, signal=1.0) -> Tensor:
+    """||sinTheta||_F between U and what masked contrastive learning finds from infinitely many rows of one modality.
+
+    That is the leading eigenspace of the covariance without its diagonal. For U drawn uniformly and any diagonal noise
+    it is sqrt(2 r (r + 2))/d to first order: smaller than the r^(3/2) log(d)/d of the lemma, which is a bound. A signal
+    on one coordinate is lost at any d, and noise that is correlated between coordinates is not removed either.
+
+    Arguments as for `unimodal_error`; returns (...,).
+
+    Reference: PMLR 206:4348, Lemma 7.1 (its first term; it needs nearly diagonal noise and incoherent U).
+
+    Example:
+        >>> even = torch.full((16, 1), 0.25)  # the same signal in all coordinates: nothing is lost
+        >>> round(float(masked_bias(even, torch.eye(16))), 3)
+        0.0
+    """
+    return _bias_and_variance(u, noise, signal, masked=True)[0]
+
+
+def _bias_and_variance(u, noise, signal, masked: bool) -> tuple[Tensor, Tensor]:
+    """Error of the population eigenvectors and n times the first-order variance of the sample's about them."""
     r = u.shape[-1]
     sigma = (u * torch.as_tensor(signal, dtype=u.dtype)) @ u.mT + noise
     keep = without_diagonal if masked else torch.clone
     a, v = torch.linalg.eigh(keep(sigma))
-    total = sin_theta(leading_eigenvectors(keep(sigma), r).mT, u).square()
-    rest = v[..., :-r].mT
+    bias = sin_theta(leading_eigenvectors(keep(sigma), r).mT, u)
+    rest, total = v[..., :-r].mT, torch.zeros_like(bias)
     for i in range(-r, 0):
         b = rest.unsqueeze(-1) * v[..., None, None, :, i]
         c = keep((b + b.mT) / 2) @ sigma.unsqueeze(-3)
         variance = 2 * (c * c.mT).sum((-2, -1))
-        total = total + (variance / (a[..., i, None] - a[..., :-r]).square()).sum(-1) / n
-    return total.sqrt().clamp(max=r**0.5)
+        total = total + (variance / (a[..., i, None] - a[..., :-r]).square()).sum(-1)
+    return bias, total
 
 
-def rate_bound(n, right_share, d1, d2, rank, constant=1.0, effective_rank=1.0):
-    """The bound of Theorem 3.1, min( sqrt r, (C/eta) sqrt( r k log(n + d1 + d2) / n ) ).
+def overtaking_n(
+    u1: Tensor, u2: Tensor, noise: Tensor, noise_tilde: Tensor, signal=1.0, wrong_share: float = 0.0
+) -> Tensor:
+    """The n beyond which MMCL, wrong pairs included, has a smaller error than masked contrastive learning on x alone.
 
-    Args:
-        n, right_share: pairs and share eta of right pairs; numbers or tensors that broadcast.
-        d1, d2, rank: dimensions.
-        constant: C, which the theorem leaves open.
-        effective_rank: k, the sum of the effective ranks of the covariances; it can be taken into C.
+    n* = (A - V)/b^2, where A/n = `multimodal_error`^2 ~ 1/eta^2, V/n is the variance part of `unimodal_error`^2 and b
+    is `masked_bias`: what wrong pairs cost more data repay, what masking costs they do not.
+
+    Arguments as for `multimodal_error`.
 
     Returns:
-        Tensor of bounds on ||sinTheta||_F.
+        (...,) n*; 0 where MMCL is ahead at any n, infinite where the masked method has no bias and less variance.
 
-    Reference: arXiv 2302.06232, Theorem 3.1; notebook 02, section 2.
+    Reference: PMLR 206:4348, Section 3.2 with Theorem 3.1 and Lemma 7.1.
+
+    Example:
+        >>> from mmcl.data import spiked
+        >>> p = spiked(n=2, d1=20, d2=20, rank=4, noise_std=0.5, seed=5)
+        >>> bool(400 < overtaking_n(p.u1, p.u2, p.noise, p.noise_tilde, wrong_share=0.5) < 1600)
+        True
     """
-    n, eta = (torch.as_tensor(a, dtype=torch.float64) for a in (n, right_share))
-    bound = constant / eta * (rank * effective_rank * torch.log(n + d1 + d2) / n).sqrt()
+    bias, variance = _bias_and_variance(u1, noise, signal, masked=True)
+    ahead = multimodal_error(u1, u2, noise, noise_tilde, 1, signal, wrong_share).square() - variance
+    return torch.where(ahead > 0, ahead / bias.square(), 0)
+
+
+def effective_rank(a: Tensor) -> Tensor:
+    """Effective rank r(A) = tr A/||A|| of a covariance (..., d, d), of Theorem 3.1: from 1 to d, and 0 for A = 0.
+
+    Example:
+        >>> float(effective_rank(torch.eye(7)))
+        7.0
+    """
+    trace, norm = a.diagonal(dim1=-2, dim2=-1).sum(-1), torch.linalg.matrix_norm(a, 2)
+    return torch.where(norm > 0, trace / norm, 0)
+
+
+def epsilon_n(n, rank: int, noise: Tensor, noise_tilde: Tensor) -> Tensor:
+    """The rate eps_n = sqrt( (r + r(noise) + r(noise_tilde)) log(n + d1 + d2) / n ) of Theorem 8.1.
+
+    Args:
+        n: pairs, one number or a tensor of them.
+        rank: latent dimension r.
+        noise, noise_tilde: (..., d1, d1), (..., d2, d2) noise covariances; their effective ranks broadcast with n.
+
+    Returns:
+        float64 tensor.
+
+    Reference: PMLR 206:4348, Theorem 8.1 and Corollary 8.1.
+
+    Example:
+        >>> round(float(epsilon_n(10_000, 5, torch.eye(40), torch.eye(39))), 3)
+        0.278
+    """
+    n = torch.as_tensor(n, dtype=torch.float64)
+    ranks = rank + effective_rank(noise) + effective_rank(noise_tilde)
+    return (ranks * torch.log(n + noise.shape[-1] + noise_tilde.shape[-1]) / n).sqrt()
+
+
+def rate_bound(
+    n, right_share, noise: Tensor, noise_tilde: Tensor, rank: int, constant: float = 1.0, factor: bool = False
+) -> Tensor:
+    """The bound on both ||sinTheta||_F: min( sqrt r, (C/eta) sqrt r eps_n ), and with the factor of Theorem 8.1.
+
+    Args:
+        n, right_share: pairs and share eta = 1 - p_n of right pairs; numbers or tensors that broadcast.
+        noise, noise_tilde, rank: as for `epsilon_n`.
+        constant: C, which the theorem leaves open; it depends on the strength and the conditioning of the signal.
+        factor: whether to multiply by 1 + eps_n/eta as Theorem 8.1 does; Theorem 3.1 and Corollary 8.1 take it into C.
+
+    Returns:
+        float64 tensor. The bound says nothing once eta <= C eps_n.
+
+    Reference: PMLR 206:4348, Theorem 3.1, Theorem 8.1, Corollary 8.1.
+
+    Example:
+        >>> noises = torch.eye(40), torch.eye(39)
+        >>> rate_bound(10_000, torch.tensor([1.0, 0.5]), *noises, rank=5, constant=0.26).round(decimals=2)
+        tensor([0.1600, 0.3200], dtype=torch.float64)
+    """
+    eta, epsilon = torch.as_tensor(right_share, dtype=torch.float64), epsilon_n(n, rank, noise, noise_tilde)
+    bound = constant * rank**0.5 * epsilon / eta * (1 + epsilon / eta if factor else 1)
     return bound.clamp(max=rank**0.5)
 
 
-def correlation(noise_std):
-    """Correlation c = 1/(1 + noise_std^2) of the standardised coordinates of U1^T x and U2^T x_tilde, signal 1."""
-    if not (math.isfinite(noise_std) and noise_std >= 0):
-        raise ValueError(f"noise_std = {noise_std}; a standard deviation is a finite number, not negative")
-    return 1 / (1 + noise_std**2)
+def algorithm_4_signal(nu, right_share) -> Tensor:
+    """What Algorithm 4 leaves of the signal in S: (nu eta - 1) U1 Z U2^T, negative for nu < 1/eta; nu = 1 is CLIP.
 
+    Reference: PMLR 206:4348, Theorem 7.1 and eq. (7.5), where it is nu - 1 - nu p_n.
 
-def information(rank, noise_std):
-    """Mutual information of U1^T x and U2^T x_tilde, -(r/2) log(1 - c^2) nats, infinite without noise.
-
-    A partner among N candidates is found while log N is below it, and lost beyond. Arguments as for `bayes_top1`.
+    Example:
+        >>> algorithm_4_signal(torch.tensor([1.0, 2.0, 3.0]), 0.5)
+        tensor([-0.5000,  0.0000,  0.5000], dtype=torch.float64)
     """
-    at_least(1, rank=rank)
-    c = correlation(noise_std)
-    return -rank / 2 * math.log(1 - c**2) if c < 1 else math.inf
+    return torch.as_tensor(nu, dtype=torch.float64) * torch.as_tensor(right_share, dtype=torch.float64) - 1
 
 
-def bayes_top1(candidates, rank, noise_std):
-    """Best possible share of rows that find their partner among N candidates, the subspaces being known.
+def algorithm_4_factor(nu, right_share) -> Tensor:
+    """First-order error of Algorithm 4 over that with the n true pairs known, where all beta have their limits.
 
-    The Bayes rule maximises log p(v|u)/p(v) over the candidates v: with u = U1^T x, v = U2^T x_tilde standardised,
-    it takes the smallest ||v - u/c||. Given ||u||^2 ~ chi2_r its rate is
+        sqrt(nu^2 - 2 nu eta + 1)/|nu eta - 1|
 
-        E (1 - F(T))^(N-1),   T ~ (1 - c^2) ncx2_r(||u||^2 (1 - c^2)/c^2),   F the cdf of ncx2_r(||u||^2/c^2),
-
-    integrated by Gauss-Legendre rules over ||u|| and sqrt(T), to 1e-4 at rank 1 and much better beyond.
+    S is nu/n times the sum over observed pairs less 1/n times that over true pairs: nu - 1 on the eta n of both, nu on
+    wrong ones, -1 on hidden ones. The root is their mean square, the denominator `algorithm_4_signal`. The linear loss
+    has 1/eta: smaller wherever nu > 1/(2 eta), so for all nu >= 1.1/eta of the theorem.
 
     Args:
-        candidates: N >= 1, the partner included; one number or an array of them.
-        rank: latent dimension r.
-        noise_std: noise of both modalities, the latent coordinates having variance 1; 0 gives 1.
+        nu, right_share: numbers or tensors that broadcast.
 
     Returns:
-        float64 tensor of the shape of ``candidates``.
+        float64 tensor, infinite at nu = 1/eta.
 
-    Raises:
-        ValueError: if an argument is out of range.
+    Reference: sharpens PMLR 206:4348, Theorem 7.1.
 
-    Reference: notebook 03 (sharpens the detection of pairs of arXiv 2302.06232, Section 4).
+    Example:
+        >>> algorithm_4_factor(torch.tensor([1.0, 4.0]), 0.5).round(decimals=2)
+        tensor([2.0000, 3.6100], dtype=torch.float64)
     """
-    n, c = _candidates(candidates, rank), correlation(noise_std)
-    if c == 1 or c < 1 / 50:  # no noise; or so much that the rules agree to 1e-4 of the rate, and ncx2 takes long
-        return torch.ones_like(n) if c == 1 else inner_product_top1(candidates, rank, noise_std)
-    u, outer = _radii(rank, np.zeros(1))
-    t, inner = _radii(rank, u[0] ** 2 * (1 - c**2) / c**2)
-    false = scipy.stats.ncx2.cdf((1 - c**2) * t**2, rank, (u[0] ** 2 / c**2)[:, None])
-    return _expected_power(np.log1p(-false.clip(max=1 - 1e-16)), outer[0][:, None] * inner, n)
-
-
-def inner_product_top1(candidates, rank, noise_std):
-    """Share of rows whose partner has the largest inner product <U1^T x, U2^T x_tilde> among N candidates.
-
-        E Phi( (m/(1 + s^2) + sqrt(s^2/(1 + s^2) + s^2) g) / sqrt(1 + s^2) )^(N-1),   m^2 ~ (1 + s^2) chi2_r,
-
-    g standard normal, s = noise_std. It stays below 1 without noise, since a long row of x_tilde wins over the
-    partner of a short row; the Bayes rule does not fall for that.
-
-    Arguments, result, errors and reference as for `bayes_top1`.
-    """
-    n, v = _candidates(candidates, rank), 1 / correlation(noise_std)
-    radius, outer = _radii(rank, np.zeros(1))
-    g, weight = (a * 8 for a in np.polynomial.legendre.leggauss(200))
-    score = (radius[0][:, None] / math.sqrt(v) + math.sqrt((1 - 1 / v) + v - 1) * g) / math.sqrt(v)
-    return _expected_power(scipy.special.log_ndtr(score), outer[0][:, None] * (weight * scipy.stats.norm.pdf(g)), n)
-
-
-def _candidates(candidates, rank):
-    at_least(1, rank=rank)
-    n = torch.as_tensor(candidates, dtype=torch.float64)
-    if not bool((n >= 1).all()):
-        raise ValueError(f"candidates = {candidates}; the partner is one of them, so give numbers of at least 1")
-    return n
-
-
-def _radii(rank, noncentrality, nodes=200):
-    """Nodes and weights (m, nodes) of rules for sqrt(ncx2_rank(noncentrality)), one for each of m noncentralities."""
-    x, w = np.polynomial.legendre.leggauss(nodes)
-    low = np.maximum(np.sqrt(rank + noncentrality) - 8, 0)[:, None]
-    half = (np.sqrt(rank + noncentrality)[:, None] + 8 - low) / 2
-    radius = low + half * (x + 1)
-    weight = half * w * 2 * radius * scipy.stats.ncx2.pdf(radius**2, rank, noncentrality[:, None])
-    return radius, weight / weight.sum(-1, keepdims=True)
-
-
-def _expected_power(logarithm, weight, n):
-    """Weighted mean of exp(logarithm)^(n - 1) for every n; a probability of 0 is taken as the smallest number."""
-    powers = (n.unsqueeze(-1) - 1) * torch.as_tensor(logarithm).clamp(min=-700).flatten()
-    return powers.exp() @ torch.as_tensor(weight).flatten()
-
-
-def partition_threshold(per_class, n_images):
-    """Share p of flipped edges up to which a spectral partition can see the classes of a planted bipartite graph.
-
-    Each class is a block of per_class x per_class edges in an n_images x n_images matrix, every entry flipped with
-    probability p. The classes have singular values per_class (1 - 2p), the noise none above
-    2 sqrt(n_images p (1 - p)); singular vectors keep a part of the classes while
-
-        per_class (1 - 2p) > sqrt(n_images p (1 - p)),   that is  p < (1 - sqrt(n/(n + 4 per_class^2)))/2
-
-    (Benaych-Georges, Nadakuditi, J. Multivariate Analysis 2012). In a rectangular graph geometric means of the two
-    sides take the place of both numbers.
-
-    Reference: arXiv 2302.06232, Section 5.2 (the experiment); notebook 03.
-    """
-    positive(per_class=per_class, n_images=n_images)
-    return (1 - math.sqrt(n_images / (n_images + 4 * per_class**2))) / 2
+    nu, eta = (torch.as_tensor(a, dtype=torch.float64) for a in (nu, right_share))
+    return (nu**2 - 2 * nu * eta + 1).sqrt() / algorithm_4_signal(nu, eta).abs()

@@ -1,49 +1,61 @@
 """Training the encoders step by step: what the closed form and the spectral iteration are compared with."""
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import scipy.optimize
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 from tqdm.auto import tqdm
 
-from mmcl._checks import as_generator, at_least, paired, positive, rank_at_most
+from mmcl._checks import as_generator, at_least
+from mmcl._trajectory import Entry, Trajectory, checked, penalty, random_encoders, trajectory
 from mmcl.covariance import loss_and_covariance
-from mmcl.losses import resolve
+from mmcl.losses import ContrastiveLoss
 
 
-@dataclass(frozen=True)
-class Trajectory:
-    """Encoders along a training run; the last entry is the result.
+def gradient_step(g1: Tensor, g2: Tensor, covariance: Tensor, rho: float, lr: float) -> tuple[Tensor, Tensor]:
+    """One gradient step on the factors: g1 + lr g2 D^T and g2 + lr g1 D, D = S - rho g1^T g2.
 
-    Attributes:
-        step: (t,) gradient steps taken when the entry was recorded, beginning with 0.
-        loss: (t, ...) full-data loss with its penalty, L = l + rho/2 ||g1^T g2||_F^2.
-        g1, g2: (t, ..., rank, d1) and (t, ..., rank, d2), so that `mmcl.metrics.sin_theta(path.g1.mT, u)` is a curve.
+    By Proposition 2.1 it is a step of gradient ascent on the SVD objective of S = S(beta), held fixed, and S is all
+    that the loss contributes. M = g1^T g2 moves by lr (D g2^T g2 + g1^T g1 D) + lr^2 D M^T D, exactly, and the
+    objective by lr (||g2 D^T||_F^2 + ||g1 D||_F^2) to first order, so it rises unless the gradient is zero.
+
+    Args:
+        g1, g2: (..., r, d1), (..., r, d2) encoders.
+        covariance: (..., d1, d2) contrastive cross-covariance S(beta) at them.
+        rho: weight of the penalty.
+        lr: step length.
+
+    Returns:
+        g1, g2 after the step.
+
+    Reference: PMLR 206:4348, Proposition 2.1 and Lemma 2.1.
+
+    Example:
+        >>> g1, g2 = gradient_step(torch.eye(2), torch.eye(2), torch.diag(torch.tensor([3.0, 1.0])), rho=1.0, lr=0.1)
+        >>> g1
+        tensor([[1.2000, 0.0000],
+                [0.0000, 1.0000]])
     """
-
-    step: torch.Tensor
-    loss: torch.Tensor
-    g1: torch.Tensor
-    g2: torch.Tensor
+    up = covariance - rho * g1.mT @ g2
+    return g1 + lr * g2 @ up.mT, g2 + lr * g1 @ up
 
 
-def random_encoders(x, x_tilde, rank, seed=0, scale=1.0):
-    """Encoders with independent uniform entries in +-scale/sqrt(d), the initialisation of a linear layer in torch."""
-    generator = as_generator(seed)
-
-    def draw(a):
-        uniform = torch.rand(*a.shape[:-2], rank, a.shape[-1], generator=generator, dtype=a.dtype).to(a.device)
-        return scale * (2 * uniform - 1) / a.shape[-1] ** 0.5
-
-    return draw(x), draw(x_tilde)
-
-
-def gradient_descent(x, x_tilde, rank, loss="clip", rho=1.0, lr=0.1, steps=200, seed=0, scale=1.0, progress=False):
-    """Full-batch gradient descent on the factors: g1 += lr (g2 S^T - rho g2 g2^T g1), g2 likewise, S = S(beta).
-
-    With S held fixed each step is one step of block power iteration on S, and S is all that the loss contributes.
+def gradient_descent(
+    x: Tensor,
+    x_tilde: Tensor,
+    rank: int,
+    loss: str | ContrastiveLoss = "clip",
+    rho: float = 1.0,
+    lr: float = 0.1,
+    steps: int = 200,
+    seed: int | torch.Generator = 0,
+    scale: float = 1.0,
+    progress: bool = False,
+) -> Trajectory:
+    """Full-batch gradient descent on the factors: at every step `gradient_step` with S = S(beta) of the encoders.
 
     Args:
         x, x_tilde: (..., n, d1), (..., n, d2) pairs.
@@ -61,32 +73,44 @@ def gradient_descent(x, x_tilde, rank, loss="clip", rho=1.0, lr=0.1, steps=200, 
     Raises:
         ValueError: for bad data, rank, rho, lr or loss, and when the run diverges.
 
-    Reference: arXiv 2302.06232, Section 2; notebook 01, section 6.
+    Reference: PMLR 206:4348, Proposition 2.1.
+
+    Example:
+        >>> x = torch.randn(50, 4, generator=torch.Generator().manual_seed(0))
+        >>> path = gradient_descent(x, x, 2, steps=20)
+        >>> path.g1.shape, bool(path.loss[-1] < path.loss[0])
+        (torch.Size([21, 2, 4]), True)
     """
-    x, x_tilde, rank, loss = _checked(x, x_tilde, rank, loss, rho, lr)
+    x, x_tilde, rank, loss = checked(x, x_tilde, rank, loss, rho, lr)
     at_least(0, steps=steps)
     g1, g2 = random_encoders(x, x_tilde, rank, seed, scale)
     entries = []
     for step in tqdm(range(steps + 1), desc="gradient descent", unit="step", disable=not progress):
         value, covariance = loss_and_covariance(x, x_tilde, g1, g2, loss)
-        m = g1.mT @ g2
-        entries.append((step, value + rho / 2 * m.square().sum((-2, -1)), g1, g2))
-        down = rho * m - covariance
-        g1, g2 = g1 - lr * g2 @ down.mT, g2 - lr * g1 @ down
+        entries.append(Entry(step, value + penalty(g1, g2, rho), g1, g2))
+        g1, g2 = gradient_step(g1, g2, covariance, rho, lr)
         if not bool(torch.isfinite(g1).all()):
             raise ValueError(f"gradient descent diverged at step {step}: lr = {lr} is too long; try {lr / 10:g}")
-    return _trajectory(entries)
+    return trajectory(entries)
 
 
-def similarities(x, x_tilde, g1, g2, normalize=True):
-    """Similarities (..., n, n) of encoded rows: cosines, or inner products."""
+def similarities(x: Tensor, x_tilde: Tensor, g1: Tensor, g2: Tensor, normalize: bool = True) -> Tensor:
+    """Similarities (..., n, n) of encoded rows: cosines, or inner products.
+
+    Example:
+        >>> similarities(torch.eye(2), 2 * torch.eye(2), torch.eye(2), torch.eye(2), normalize=False)
+        tensor([[2., 0.],
+                [0., 2.]])
+    """
     z, z_tilde = x @ g1.mT, x_tilde @ g2.mT
     if normalize:
         z, z_tilde = F.normalize(z, dim=-1), F.normalize(z_tilde, dim=-1)
     return z @ z_tilde.mT
 
 
-def take_steps(optimizer, objective, batches):
+def take_steps(
+    optimizer: torch.optim.Optimizer, objective: Callable[[Tensor], Tensor], batches: Sequence[Tensor]
+) -> int:
     """One step of the optimizer for each batch of rows, on the sum of objective(rows) over leading dimensions."""
     for rows in batches:
         optimizer.zero_grad()
@@ -96,9 +120,19 @@ def take_steps(optimizer, objective, batches):
 
 
 def adamw(
-    x, x_tilde, rank, loss="clip", rho=0.0, lr=2e-3, epochs=100, batch_size=50, normalize=True, seed=0, progress=False
-):
-    """Minibatch AdamW on the factors, as the paper's experiments train (Section 5.1 has these defaults with tau = 1).
+    x: Tensor,
+    x_tilde: Tensor,
+    rank: int,
+    loss: str | ContrastiveLoss = "clip",
+    rho: float = 0.0,
+    lr: float = 2e-3,
+    epochs: int = 100,
+    batch_size: int = 50,
+    normalize: bool = True,
+    seed: int | torch.Generator = 0,
+    progress: bool = False,
+) -> Trajectory:
+    """Minibatch AdamW on the factors, as the paper's experiments train (Section 5.2 has these defaults with tau = 1).
 
     Args:
         x, x_tilde: (..., n, d1), (..., n, d2) pairs; batch entries share the minibatches and nothing else.
@@ -118,18 +152,18 @@ def adamw(
     Raises:
         ValueError: for bad data, rank, rho, lr or loss.
 
-    Reference: arXiv 2302.06232, Section 5.1; notebook 01, section 6.
+    Reference: PMLR 206:4348, Section 5.2.
     """
-    x, x_tilde, rank, loss = _checked(x, x_tilde, rank, loss, 1.0 if rho == 0 else rho, lr)
+    x, x_tilde, rank, loss = checked(x, x_tilde, rank, loss, 1.0 if rho == 0 else rho, lr)
     at_least(2, batch_size=batch_size)
     at_least(0, epochs=epochs)
     generator = as_generator(seed)
     g1, g2 = (g.requires_grad_() for g in random_encoders(x, x_tilde, rank, generator))
     optimizer = torch.optim.AdamW([g1, g2], lr=lr)
 
-    def objective(rows):
+    def objective(rows: Tensor | slice) -> Tensor:
         s = similarities(x[..., rows, :], x_tilde[..., rows, :], g1, g2, normalize)
-        return loss(s) + rho / 2 * (g1.mT @ g2).square().sum((-2, -1))
+        return loss(s) + penalty(g1, g2, rho)
 
     n, taken, entries = x.shape[-2], 0, []
     for epoch in tqdm(range(epochs + 1), desc="AdamW", unit="epoch", disable=not progress):
@@ -137,11 +171,21 @@ def adamw(
             batches = torch.randperm(n, generator=generator).split(batch_size)
             taken += take_steps(optimizer, objective, [rows for rows in batches if len(rows) > 1])
         with torch.no_grad():
-            entries.append((taken, objective(slice(None)), g1.detach().clone(), g2.detach().clone()))
-    return _trajectory(entries)
+            entries.append(Entry(taken, objective(slice(None)), g1.detach().clone(), g2.detach().clone()))
+    return trajectory(entries)
 
 
-def lbfgs(x, x_tilde, rank, loss="clip", rho=1.0, tol=1e-8, max_steps=2000, seed=0, scale=1.0):
+def lbfgs(
+    x: Tensor,
+    x_tilde: Tensor,
+    rank: int,
+    loss: str | ContrastiveLoss = "clip",
+    rho: float = 1.0,
+    tol: float = 1e-8,
+    max_steps: int = 2000,
+    seed: int | torch.Generator = 0,
+    scale: float = 1.0,
+) -> Trajectory:
     """L-BFGS on the factors with autograd gradients (scipy), the independent reference for `mmcl.spectral.fit`.
 
     Args:
@@ -157,39 +201,28 @@ def lbfgs(x, x_tilde, rank, loss="clip", rho=1.0, tol=1e-8, max_steps=2000, seed
     Raises:
         ValueError: for bad data, rank, rho or loss.
     """
-    x, x_tilde, rank, loss = _checked(x, x_tilde, rank, loss, rho, 1.0)
-    start = torch.cat([g.flatten() for g in random_encoders(x, x_tilde, rank, seed, scale)])
+    x, x_tilde, rank, loss = checked(x, x_tilde, rank, loss, rho, 1.0)
+    start = torch.cat([g.flatten() for g in random_encoders(x, x_tilde, rank, seed, scale)]).numpy()
     cut = rank * x.shape[-1]
 
-    def factors(flat):
+    def factors(flat: Tensor) -> tuple[Tensor, Tensor]:
         return flat[:cut].view(rank, -1), flat[cut:].view(rank, -1)
 
-    def objective(flat):
-        flat = torch.tensor(flat, dtype=x.dtype, requires_grad=True)
-        g1, g2 = factors(flat)
-        value = loss((x @ g1.mT) @ (x_tilde @ g2.mT).mT) + rho / 2 * (g1.mT @ g2).square().sum()
-        value.backward()
-        return value.item(), flat.grad.numpy().astype(np.float64)
+    def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        at = torch.tensor(flat, dtype=x.dtype, requires_grad=True)
+        g1, g2 = factors(at)
+        value = loss((x @ g1.mT) @ (x_tilde @ g2.mT).mT) + penalty(g1, g2, rho)
+        (gradient,) = torch.autograd.grad(value, at)
+        return value.item(), gradient.numpy().astype(np.float64)
 
-    entries = []
+    def entry(step: int, flat: np.ndarray, value: float) -> Entry:
+        return Entry(step, torch.tensor(value, dtype=x.dtype), *factors(torch.tensor(flat, dtype=x.dtype)))
 
-    def record(intermediate_result):
-        flat = torch.tensor(intermediate_result.x, dtype=x.dtype)
-        entries.append((len(entries), torch.tensor(intermediate_result.fun, dtype=x.dtype), *factors(flat)))
+    entries = [entry(0, start, objective(start)[0])]
 
-    record(scipy.optimize.OptimizeResult(x=start.numpy(), fun=objective(start.numpy())[0]))
+    def record(intermediate_result: scipy.optimize.OptimizeResult) -> None:
+        entries.append(entry(len(entries), intermediate_result.x, intermediate_result.fun))
+
     options = {"maxiter": max_steps, "maxfun": 10 * max_steps, "gtol": tol, "ftol": 0}
-    scipy.optimize.minimize(objective, start.numpy(), jac=True, method="L-BFGS-B", callback=record, options=options)
-    return _trajectory(entries)
-
-
-def _checked(x, x_tilde, rank, loss, rho, lr):
-    x, x_tilde = paired(x, x_tilde)
-    rank = rank_at_most(rank, x.shape[-1], x_tilde.shape[-1])
-    positive(rho=rho, lr=lr)
-    return x, x_tilde, rank, resolve(loss)
-
-
-def _trajectory(entries):
-    step, *tensors = zip(*entries, strict=True)
-    return Trajectory(torch.tensor(step), *(torch.stack(t) for t in tensors))
+    scipy.optimize.minimize(objective, start, jac=True, method="L-BFGS-B", callback=record, options=options)
+    return trajectory(entries)

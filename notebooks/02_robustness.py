@@ -183,10 +183,11 @@ if ratios:
           tolerance=0.08 + 4 * spread / draws**0.5)
 
 # %%
-shape = theory.rate_bound(sizes, 1.0, d1, d2, rank)
+noises = half[noise].noise[0], half[noise].noise_tilde[0]
+shape = rank**0.5 * theory.epsilon_n(sizes, rank, *noises)
 start = next(iter(usable_sizes[noise]), len(sizes) - 1)
 constant = float(by_size[noise][start].mean() / shape[start])
-bounds = [theory.rate_bound(a, s, d1, d2, rank, constant) for a, s in ((sizes, 1.0), (4 * n, shares))]
+bounds = [theory.rate_bound(a, s, *noises, rank, constant) for a, s in ((sizes, 1.0), (4 * n, shares))]
 if len(usable_sizes[noise]) > 1:
     slack = by_size[noise].mean(-1)[start + 1 :] / bounds[0][start + 1 :]
     claim("2.5", f"error over the bound fitted at n = {sizes[start]}, largest of all greater n, {noise} noise",

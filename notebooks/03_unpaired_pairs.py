@@ -593,9 +593,9 @@ Markdown("> The smallest p-value is $1/(2n+1)$, so at rate $q$ at least $N/(q(2n
 
 # %%
 def weights_of(step, x, x_tilde):
-    """Weights of L' at a round's encoders and edges, in units of N/|E|: sums over true edges, false edges and missed
+    """Weights of L' at a round's encoders and edges: sums over true edges, false edges and missed
     pairs, divided by N, and means over true and false edges."""
-    w = UnpairedLoss(step.pairs).weights((x @ step.g1.mT) @ (x_tilde @ step.g2.mT).mT) * len(step.pairs) / len(x)
+    w = UnpairedLoss(step.pairs).weights((x @ step.g1.mT) @ (x_tilde @ step.g2.mT).mT)
     right = step.pairs[:, 0] == step.pairs[:, 1]
     on, missed = w[step.pairs[:, 0], step.pairs[:, 1]], w.diagonal().index_fill(0, step.pairs[right, 0], 0)
     return [*(float(v.sum()) / len(x) for v in (on[right], on[~right], missed)),

@@ -57,7 +57,8 @@ from mmcl.beyond import latent_classes, refit
 from mmcl.beyond.landmarks import landmark_features
 from mmcl.experiments import autoencoders, section_5_1, section_5_1_linear, section_5_3
 from mmcl.experiments.digits import digits_views, matched_rows
-from mmcl.experiments.images import Images, Unavailable, load_fashion_mnist, load_mnist
+from mmcl.experiments.images import Unavailable, load_fashion_mnist, load_mnist
+from mmcl.experiments.labelled import Labelled
 from mmcl.experiments.published import published
 from mmcl.graph import class_graph, fit_graph
 from mmcl.metrics import class_accuracy
@@ -84,13 +85,13 @@ inf, authors = float("inf"), published("5.3")
 def mnist():
     """Both modalities: images, labels, test images, test labels."""
     sides = [load() for load in (load_mnist, load_fashion_mnist)]
-    return [(s.images[:rows], s.labels[:rows], s.images_test[:tests], s.labels_test[:tests]) for s in sides]
+    return [Labelled(s.rows[:rows], s.labels[:rows], s.rows_test[:tests], s.labels_test[:tests]) for s in sides]
 
 
 def digits():
     """Two views of the same images, then taken as two modalities that share the class."""
     v = digits_views(seed=seed)
-    return [(v.x, v.labels, v.x_test, v.labels_test), (v.x_tilde, v.labels, v.x_tilde_test, v.labels_test)]
+    return [Labelled(a, v.labels, t, v.labels_test) for a, t in ((v.x, v.x_test), (v.x_tilde, v.x_tilde_test))]
 
 
 missing = ""
@@ -105,10 +106,11 @@ except Unavailable:
     )
 
 # %%
-real = sides[0][0].ndim == 3
+real = sides[0].rows.ndim == 3
 pairs = n if real else n // 5
-full = real and (n, epochs) == (500, 10) and min(len(s[0]) for s in sides) == 60000
-images, labels, images_test, labels_test = ([side[i] for side in sides] for i in range(4))
+full = real and (n, epochs) == (500, 10) and min(len(s.rows) for s in sides) == 60000
+images, images_test = [s.rows for s in sides], [s.rows_test for s in sides]
+labels, labels_test = [s.labels for s in sides], [s.labels_test for s in sides]
 names = ["MNIST", "Fashion-MNIST"] if real else ["digits, white squares", "digits, black squares"]
 claim("4.19", f"data: {names[0]} with {names[1]}; share of classes that both training sets hold",
       len(set(labels[0].tolist()) & set(labels[1].tolist())) / len(set(labels[0].tolist())), 1, tolerance=0)
@@ -158,7 +160,7 @@ def components(x, x_test, count):
 
 
 features = [components(a, b, kept) for a, b in zip(images, images_test, strict=True)]
-first, second = ((features[i][0], labels[i], features[i][1], labels_test[i]) for i in (1, 0))
+first, second = (Labelled(features[i][0], labels[i], features[i][1], labels_test[i]) for i in (1, 0))
 queries = min(100, int(labels_test[1].bincount().min()))
 graphs = section_5_1_linear.noisy_graphs(first, second, noises, clusters, graph_draws, per_side, queries, seed=seed)
 kinds, p = len(labels[0].unique()), torch.tensor(noises, dtype=torch.float64)
@@ -269,11 +271,11 @@ Markdown(
 # after one step, and learn when they go on. Runs of the stored file were made by the command named in it.
 
 # %%
-stored = json.loads(Path("stored/section_5_2.json").read_text())
-small, large = stored["published"]
-claim("4.7", "published optimiser, 10 images per class: accuracy after one step", small["accuracy"][small["epoch"].index(1)],
+stored = json.loads(Path("stored/section_5_1.json").read_text())
+small, large = (r for r in stored["runs"] if r["schedule"] == "constant rate" and r["rows"] == "random")
+claim("4.7", "published optimiser, 10 images per class: accuracy after one step", small["accuracy"][small["step"].index(1)],
       0.1, tolerance=0.05)
-claim("4.8", f"the same run, {small['epoch'][-1]} steps: accuracy over chance", small["accuracy"][-1] / 0.1, 3,
+claim("4.8", f"the same run, {small['step'][-1]} steps: accuracy over chance", small["accuracy"][-1] / 0.1, 3,
       tolerance=(0, inf))
 print(stored["command"], stored["date"])
 
@@ -284,10 +286,11 @@ print(stored["command"], stored["date"])
 
 # %%
 if encoder_epochs and real:
-    two = [Images(*side) for side in sides]
-    runs = section_5_1.sweep_flips(two[1], two[0], noises, seeds=range(seed, seed + 2), epochs=encoder_epochs, progress=True)
+    setting = dict(partition="blocks", schedule="AdamW", steps=5 * encoder_epochs, rows="random", known={}, progress=True)
+    runs = [section_5_1.experiment(sides[1], sides[0], p_, k, seed=s, **setting)
+            for s in range(seed, seed + 2) for p_ in noises for k in (None, 10)]
 else:
-    runs = stored["runs"]
+    runs = [r for r in stored["runs"] if r["schedule"] == "AdamW"]
 last = {(r["flip"], bool(r["clusters"]), r["seed"]): r["accuracy"][-1] for r in runs}
 levels, numbers = sorted({key[0] for key in last}), sorted({key[2] for key in last})
 deep = {way: torch.tensor([[last[level, way, number] for level in levels] for number in numbers]) for way in (False, True)}
@@ -302,10 +305,10 @@ claim("4.10", "networks: accuracy that the partition costs beyond the threshold,
 
 # %%
 figure, axes = plots.panels(columns=2, width=4.6, height=3.5)
-paths = {f"published optimiser, {r['images']} per class": r for r in stored["published"]}
-paths["AdamW, 50 per class, five steps an epoch"] = next(r for r in runs if r["flip"] == 0)
-plots.curves(axes[0], {name: r["epoch"][1:] for name, r in paths.items()},
-             {name: r["accuracy"][1:] for name, r in paths.items()}, "epochs", "test accuracy",
+paths = {f"published optimiser, {r['images']} per class": r for r in (small, large)}
+paths["AdamW, 50 per class, batches of 100"] = next(r for r in runs if r["flip"] == 0)
+plots.curves(axes[0], {name: r["step"][1:] for name, r in paths.items()},
+             {name: r["accuracy"][1:] for name, r in paths.items()}, "steps", "test accuracy",
              "Clean graph: how long it takes", log="x")
 axes[0].axhspan(0.08, 0.12, color="#E5E5E5", zorder=0)
 axes[0].annotate("stored output of the published notebook", (1, 0.075), fontsize=8, va="top")
@@ -327,7 +330,7 @@ show(figure, alt="Left: chance after one epoch, learning later. Right: networks 
 
 # %%
 Markdown(
-    f"**So:** one step of the published optimiser leaves {small['accuracy'][small['epoch'].index(1)]:.2f}, {small['epoch'][-1]} steps "
+    f"**So:** one step of the published optimiser leaves {small['accuracy'][small['step'].index(1)]:.2f}, {small['step'][-1]} steps "
     f"reach {small['accuracy'][-1]:.2f}, and AdamW with 50 images per class {float(deep[False][:, 0].mean()):.2f}"
     + (f", against {clean:.2f} of the closed form on {kept} principal components" if real else "") + f"; at $p={levels[blind[0]]}$ the networks have "
     f"{float(deep[False][:, blind[0]].mean()):.2f} without a partition and {float(deep[True][:, blind[0]].mean()):.2f} with one."
@@ -353,12 +356,13 @@ if real:
         codes = list(both.map(lambda a, b: autoencoders.codes(a, b, seed, epochs=epochs), images, images_test))
 else:
     codes = [components(a, b, 16) for a, b in zip(images, images_test, strict=True)]
-modalities = [section_5_3.Coded(c, y, t, v) for (c, t), y, v in zip(codes, labels, labels_test, strict=True)]
+modalities = [Labelled(c, y, t, v) for (c, t), y, v in zip(codes, labels, labels_test, strict=True)]
 
 # %%
 fast = dict(loops=loops, lr_unpaired=2e-5 * rate_scale) if real else {}
-scaled = [replace(m, codes=code_scale * m.codes, codes_test=code_scale * m.codes_test) for m in modalities]
-live = section_5_3.accuracy_curves(*(scaled if real else modalities), draws, pairs, seed=seed, **fast)
+schedule = section_5_3.Schedule(draws, pairs, **fast)
+scaled = [replace(m, rows=code_scale * m.rows, rows_test=code_scale * m.rows_test) for m in modalities]
+live = section_5_3.accuracy_curves(*(scaled if real else modalities), schedule, seed)
 chance = 1 / len(set(labels[0].tolist()))
 claim("4.20", "heads on the pairs, best epoch: accuracy over chance, smallest of draws",
       live["paired"].amax(1).min() / chance, 1, tolerance=(0, inf))

@@ -1,15 +1,12 @@
-"""The spiked model without its kinds of noise, and the two views of the digits."""
+"""The spiked model without its kinds of noise."""
 
 import math
 
 import pytest
-import sklearn.datasets
 import torch
 
 from mmcl._checks import as_generator
 from mmcl.data import spiked
-from mmcl.experiments.digits import digits_views
-from mmcl.experiments.published import published
 
 
 def test_spiked_has_the_shapes_it_promises():
@@ -105,50 +102,3 @@ def test_a_generator_goes_on_from_where_it_is():
 def test_spiked_refuses_what_is_out_of_range_and_says_the_value(arguments, message):
     with pytest.raises(ValueError, match=message):
         spiked(**({"n": 10, "d1": 5, "d2": 4, "rank": 2} | arguments))
-
-
-def whole(views):
-    x, x_tilde = torch.cat([views.x, views.x_test]), torch.cat([views.x_tilde, views.x_tilde_test])
-    return x, x_tilde, torch.cat([views.labels, views.labels_test])
-
-
-def test_digits_views_are_a_partition_of_the_1797_images_into_complementary_pixels():
-    views = digits_views()
-    assert views.x.shape == views.x_tilde.shape == (900, 32)
-    assert views.x_test.shape == views.x_tilde_test.shape == (897, 32)
-    x, x_tilde, labels = whole(views)
-    images = torch.zeros(1797, 8, 8, dtype=torch.float64)
-    cells = [(i, j) for i in range(8) for j in range(8)]
-    for view, parity in ((x, 0), (x_tilde, 1)):
-        for column, (i, j) in enumerate(c for c in cells if sum(c) % 2 == parity):
-            images[:, i, j] = view[:, column]
-    bunch = sklearn.datasets.load_digits()
-    rebuilt = [(label, *image) for label, image in zip(labels.tolist(), images.flatten(1).tolist(), strict=True)]
-    original = [(int(t), *row) for t, row in zip(bunch.target, bunch.data.tolist(), strict=True)]
-    assert sorted(rebuilt) == sorted(original)
-    assert rebuilt != original
-
-
-def test_digits_views_split_by_the_seed():
-    a, b, c = digits_views(100, seed=1), digits_views(100, seed=1), digits_views(100, seed=2)
-    assert (a.x.shape[0], a.x_test.shape[0]) == (100, 1697)
-    assert torch.equal(a.x, b.x)
-    assert torch.equal(a.labels_test, b.labels_test)
-    assert not torch.equal(a.x, c.x)
-
-
-@pytest.mark.parametrize("n_train", [1, 0, -5, 1796, 10_000])
-def test_digits_views_refuse_a_split_without_two_images_on_either_side(n_train):
-    with pytest.raises(ValueError, match=f"n_train = {n_train}; there are 1797 images"):
-        digits_views(n_train)
-
-
-def test_published_numbers_are_accuracies_with_their_setting_and_provenance():
-    for section, at in (("5.1", 10), ("5.3", 100)):
-        found = published(section)
-        assert "7c1fd49" in found["provenance"]
-        curves = [v for k, v in found.items() if k.startswith(("paired", "with", "oracle"))]
-        assert all(len(curve) == at and 0 < min(curve) < max(curve) < 1 for curve in curves)
-    assert (published("5.1")["setting"]["n"], published("5.1")["with_unpaired"][-1]) == (300, 0.5962)
-    with pytest.raises(ValueError, match="section = '5.2'"):
-        published("5.2")

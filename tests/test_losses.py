@@ -351,4 +351,4 @@ def test_an_unknown_loss_is_refused_with_the_names_that_exist():
         resolve("clap")
     loss = LOSSES["clip"](tau=0.5)
     assert resolve(loss) is loss
-    assert repr(loss) == "CLIP(tau=0.5, margin=0)"
+    assert repr(loss) == "CLIP(tau=0.5, nu=1, eps=1)"

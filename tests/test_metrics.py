@@ -2,11 +2,12 @@
 
 import math
 
+import numpy as np
 import pytest
 import scipy.linalg
 import torch
 
-from mmcl.metrics import orthonormal_columns, sin_theta, top_k_accuracy
+from mmcl.metrics import class_accuracy, orthonormal_columns, sin_theta, top_k_accuracy
 
 
 def normal(*shape, seed):
@@ -141,3 +142,19 @@ def test_ties_never_help():
 def test_top_k_accuracy_refuses_what_does_not_fit(arguments, message):
     with pytest.raises(ValueError, match=message):
         top_k_accuracy(**({"z": torch.ones(6, 3), "z_tilde": torch.ones(6, 3)} | arguments))
+
+
+@pytest.mark.parametrize("k", [1, 3])
+def test_class_accuracy_is_that_of_a_double_loop(k):
+    generator = torch.Generator().manual_seed(0)
+    z, z_tilde = (torch.randn(n, 4, generator=generator, dtype=torch.float64) for n in (30, 20))
+    labels, labels_tilde = (torch.randint(3, (n,), generator=generator) for n in (30, 20))
+    hits = 0
+    for i in range(30):
+        cosine = [float(z[i] @ w / z[i].norm() / w.norm()) for w in z_tilde]
+        hits += sum(int(labels_tilde[j] == labels[i]) for j in np.argsort(cosine)[-k:])
+    assert class_accuracy(z, z_tilde, labels, labels_tilde, k) == pytest.approx(hits / (30 * k))
+    with pytest.raises(ValueError, match="a label per row"):
+        class_accuracy(z, z_tilde, labels[:5], labels_tilde)
+    with pytest.raises(ValueError, match="k = 21"):
+        class_accuracy(z, z_tilde, labels, labels_tilde, 21)

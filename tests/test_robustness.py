@@ -1,4 +1,4 @@
-"""Predicted errors, the measured rate, crossings, and filtered fits."""
+"""Predicted errors and the measured rate."""
 
 import math
 
@@ -7,11 +7,10 @@ import pytest
 import torch
 from sklearn.linear_model import Ridge
 
-from mmcl.beyond.filtering import filtered_fit
 from mmcl.covariance import cross_covariance, truncated_svd
 from mmcl.data import spiked
 from mmcl.metrics import probe_risk, sin_theta
-from mmcl.notebook.statistics import crossing, loglog_slope
+from mmcl.notebook.statistics import loglog_slope
 from mmcl.spectral import fit
 from mmcl.theory import multimodal_error, rate_bound, unimodal_error
 from mmcl.unimodal import fit_masked, fit_pca
@@ -76,92 +75,8 @@ def test_bound_saturates_at_root_r_and_falls_as_one_over_eta():
     assert float(low) == pytest.approx((5 * math.log(10**6 + 80) / 10**6) ** 0.5)
 
 
-def test_slope_and_crossing_of_known_curves():
-    x = torch.tensor([0.0, 0.5, 1.0])
-    falling, rising = torch.tensor([1.0, 0.0, -1.0]), torch.tensor([0.0, 0.5, 1.0])
-    at = crossing(x, torch.stack([rising, falling, rising - 5, rising + 5]), falling)
-    assert float(at[0]) == pytest.approx(1 / 3)
-    assert math.isnan(at[1])
-    assert math.isnan(at[2])
-    assert float(at[3]) == 0
-    t = torch.tensor([1.0, 3.0, 10.0])
-    assert float(loglog_slope(t, torch.stack([2 * t**-0.7, t**2]))[0]) == pytest.approx(-0.7)
-
-
-def by_hand(x, x_tilde, rank, threshold):
-    """The filtered fit in numpy with index arrays: no blocks, no Gram matrices."""
-    n = len(x)
-    first, second = np.arange(n // 2), np.arange(n // 2, n)
-    kept = np.zeros(n, dtype=bool)
-    for half, other in ((first, second), (second, first)):
-        a, b = x[other] - x[other].mean(0), x_tilde[other] - x_tilde[other].mean(0)
-        u, _, vt = np.linalg.svd(a.T @ b)
-        u, v = u[:, :rank], vt[:rank].T
-        m = len(other) - 1
-        scale = np.sqrt(np.sum((a @ u) ** 2) / m * np.sum((b @ v) ** 2) / m)
-        score = np.sum(((x[half] - x[other].mean(0)) @ u) * ((x_tilde[half] - x_tilde[other].mean(0)) @ v), 1)
-        kept[half[score > threshold * scale]] = True
-    a, b = x[kept] - x[kept].mean(0), x_tilde[kept] - x_tilde[kept].mean(0)
-    return np.linalg.svd(a.T @ b)[0][:, :rank], kept
-
-
-@pytest.mark.parametrize("threshold", [0.0, 0.5])
-def test_filtered_fit_is_the_one_done_by_hand(threshold):
-    p = spiked(401, 7, 5, 2, noise_std=0.5, wrong_share=0.5, draws=2, seed=9)
-    x, x_tilde = p.x + 1000, 3 * p.x_tilde - 20
-    result = filtered_fit(x, x_tilde, 2, threshold)
-    for i in range(2):
-        u, kept = by_hand(x[i].numpy(), x_tilde[i].numpy(), 2, threshold)
-        assert sin_theta(result.g1[i].mT, u) < 1e-8
-        assert torch.equal(result.kept[i], torch.as_tensor(kept))
-    alone = filtered_fit(x[1], x_tilde[1], 2, threshold)
-    torch.testing.assert_close(alone.g1, result.g1[1])
-
-
-def test_filtered_fit_does_not_depend_on_block_length_units_or_float32_storage(monkeypatch):
-    p = spiked(400, 7, 5, 2, noise_std=0.3, wrong_share=0.5, seed=10)
-    whole = filtered_fit(p.x, p.x_tilde, 2)
-    monkeypatch.setattr("mmcl.beyond.filtering.BLOCK", 100)
-    blocks = filtered_fit(100 * p.x, 0.01 * p.x_tilde, 2)
-    assert torch.equal(blocks.kept, whole.kept)
-    assert sin_theta(blocks.g1.mT, whole.g1.mT) < 1e-10
-    assert filtered_fit(p.x.float(), p.x_tilde.float().numpy(), 2).g1.dtype == torch.float64
-
-
-def test_filter_that_keeps_everything_is_the_plain_fit():
-    p = spiked(300, 7, 5, 2, noise_std=0.5, wrong_share=0.3, draws=2, seed=11)
-    result, plain = filtered_fit(p.x, p.x_tilde, 2, -math.inf), fit(p.x, p.x_tilde, 2)
-    assert bool(result.kept.all())
-    torch.testing.assert_close(result.g1, plain.g1)
-    torch.testing.assert_close(result.g2, plain.g2)
-
-
-def test_filter_keeps_right_pairs_drops_wrong_ones_and_lowers_the_error():
-    p = spiked(4000, 10, 8, 4, noise_std=0.1, wrong_share=0.8, draws=20, seed=12)
-    result = filtered_fit(p.x, p.x_tilde, 4)
-    assert result.kept[~p.wrong].double().mean() > 0.7
-    assert result.kept[p.wrong].double().mean() < 0.25
-    plain = sin_theta(fit(p.x, p.x_tilde, 4).g1.mT, p.u1).mean()
-    assert sin_theta(result.g1.mT, p.u1).mean() < 0.5 * plain
-
-
-def test_filter_brings_back_the_bias_of_noise_within_a_modality():
-    p = spiked(40_000, 10, 10, 4, noise_std=1.0, noise="correlated", draws=10, seed=13)
-    plain = sin_theta(fit(p.x, p.x_tilde, 4).g1.mT, p.u1).mean()
-    assert sin_theta(filtered_fit(p.x, p.x_tilde, 4, 0.0).g1.mT, p.u1).mean() > 3 * plain
-
-
-def test_bad_arguments_of_the_filter_and_the_predictions_are_named():
+def test_no_right_pair_leaves_nothing_to_predict():
     p = spiked(20, 6, 5, 2)
-    for arguments, message in (
-        ((p.x, p.x_tilde[:-1], 2), "19"),
-        ((p.x, p.x_tilde, 6), "rank = 6"),
-        ((p.x[:3], p.x_tilde[:3], 2), "n = 3"),
-        ((p.x, p.x_tilde, 2, math.nan), "NaN"),
-        ((p.x, p.x_tilde, 2, 1e9), "keeps 0 of 20"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            filtered_fit(*arguments)
     with pytest.raises(ValueError, match="wrong_share = 1"):
         multimodal_error(p.u1, p.u2, p.noise, p.noise_tilde, 10, wrong_share=1)
 

@@ -4,12 +4,13 @@ import gzip
 import hashlib
 import math
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pooch
 import torch
+
+from mmcl.experiments.labelled import Labelled
 
 FILES = {  # name of the data set -> file -> md5 of the gzip file as it is published, md5 of the idx file in it
     "MNIST": {
@@ -39,22 +40,7 @@ class Unavailable(OSError):
     """The data are not on this machine and no mirror gave them: use other data, or put the files where it says."""
 
 
-@dataclass(frozen=True)
-class Images:
-    """A data set of grey images with the official split.
-
-    Attributes:
-        images, images_test: (60000, 28, 28), (10000, 28, 28) uint8, 0 to 255.
-        labels, labels_test: (60000,), (10000,) int64 classes, 0 to 9.
-    """
-
-    images: torch.Tensor
-    labels: torch.Tensor
-    images_test: torch.Tensor
-    labels_test: torch.Tensor
-
-
-def load_mnist(folder=None):
+def load_mnist(folder: str | os.PathLike | None = None) -> Labelled:
     """MNIST, 70,000 handwritten digits of 28 x 28 pixels.
 
     Args:
@@ -63,7 +49,8 @@ def load_mnist(folder=None):
             `cache_folder`.
 
     Returns:
-        Images.
+        Labelled with the official split: images (60000, 28, 28) and (10000, 28, 28), uint8 from 0 to 255, and their
+        classes 0 to 9.
 
     Raises:
         FileNotFoundError: if a file is not in the folder given.
@@ -75,7 +62,7 @@ def load_mnist(folder=None):
     return _load("MNIST", folder)
 
 
-def load_fashion_mnist(folder=None):
+def load_fashion_mnist(folder: str | os.PathLike | None = None) -> Labelled:
     """Fashion-MNIST, 70,000 articles of clothing of 28 x 28 pixels; arguments and errors as for `load_mnist`.
 
     The files have the names of MNIST's, so their place under a common folder is FashionMNIST/raw.
@@ -85,12 +72,12 @@ def load_fashion_mnist(folder=None):
     return _load("FashionMNIST", folder)
 
 
-def cache_folder():
+def cache_folder() -> Path:
     """Where downloads and trained encoders are kept: MMCL_CACHE, or the user's cache folder as pooch names it."""
     return Path(os.environ.get("MMCL_CACHE") or pooch.os_cache("mmcl"))
 
 
-def read_idx(path, md5=None):
+def read_idx(path: str | os.PathLike, md5: str | None = None) -> np.ndarray:
     """An idx file of unsigned bytes as an array; gzip is recognised by its first bytes, not by the name.
 
     Args:
@@ -120,15 +107,15 @@ def read_idx(path, md5=None):
     return values.reshape(shape)
 
 
-def _load(name, folder):
+def _load(name: str, folder: str | os.PathLike | None) -> Labelled:
     folder = folder or os.environ.get("MMCL_DATA")
     find = _in_folder if folder else _downloaded
     arrays = [read_idx(find(name, file, folder), md5) for file, (_, md5) in FILES[name].items()]
     images, labels, images_test, labels_test = (torch.from_numpy(a.copy()) for a in arrays)
-    return Images(images, labels.long(), images_test, labels_test.long())
+    return Labelled(images, labels.long(), images_test, labels_test.long())
 
 
-def _in_folder(name, file, folder):
+def _in_folder(name: str, file: str, folder: str | os.PathLike) -> Path:
     """The path of a file under a folder in any of the four ways it may be kept there."""
     folder = Path(folder)
     for place in (folder / name / "raw", folder):
@@ -141,7 +128,7 @@ def _in_folder(name, file, folder):
     )
 
 
-def _downloaded(name, file, _):
+def _downloaded(name: str, file: str, _: None) -> str:
     """The path of a file in the cache, fetched from the first mirror that gives it whole."""
     place, problem = cache_folder() / name / "raw", None
     for mirror in MIRRORS[name]:

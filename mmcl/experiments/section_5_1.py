@@ -1,214 +1,140 @@
-"""The encoders of Section 5.2, one convolutional and one dense, trained on a graph of pairs by InfoNCE.
+"""Section 5.1 with networks: training on a noisy graph of images, with a partition and without, as published.
 
-``python -m mmcl.experiments.section_5_1 notebooks/stored/section_5_2.json`` makes the stored results that notebook
-04 draws: about a quarter of an hour on one core, data from the folder in MMCL_DATA or downloaded.
+``python -m mmcl.experiments.section_5_1 notebooks/stored/section_5_1.json [--resume]`` makes the stored results, run
+by run; a step of the published schedule costs 60 GFLOP, two seconds on one core. With --resume it keeps the runs
+that the file holds. Data come from the folder in MMCL_DATA or are downloaded.
 """
 
+import argparse
 import datetime
 import json
-import sys
+import os
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
-from torch import nn
-from tqdm.auto import tqdm
 
-from mmcl._checks import at_least
+from mmcl import graph
+from mmcl.experiments.graph_networks import SCHEDULES, Training, as_pixels, train
 from mmcl.experiments.images import load_fashion_mnist, load_mnist
+from mmcl.experiments.labelled import Labelled
 from mmcl.experiments.section_5_1_linear import class_retrieval, per_class
-from mmcl.graph import class_graph, partition
 
 TESTS = 100, 100  # queries per class, and sets of candidates
 SETTING = {
-    "published": "p = 0, SGD, learning rate 0.002, momentum 0.9, all images in each step, 10 and 50 images per class",
-    "runs": "AdamW, learning rate 0.001, batches of 100 x 100, 50 images per class, partition into 10 clusters or none",
-    "metric": "share of 1,000 Fashion-MNIST test images nearest, of 10 MNIST test images, one per class, to that of "
+    "published": "SGD, learning rate 0.001, momentum 0.9, on row plus column cross-entropy over the number of edges "
+    "before the partition, all images in each step, ReduceLROnPlateau with factor 0.3 and patience 10",
+    "constant rate": "the same without ReduceLROnPlateau",
+    "AdamW": "learning rate 0.001, batches of 100 x 100, divided by the edges of the batch",
+    "rows": "the first images of each class, as published, or random ones",
+    "step": "steps made; loss is what the next one descends, rate is its rate. A run ends when its rate is below 1e-7",
+    "accuracy": "share of 1,000 Fashion-MNIST test images nearest, of 10 MNIST test images, one per class, to that of "
     "their class; mean over 100 sets of 10, from the first 200 test images of each digit",
+    "lists that a run lacks": "were not recorded when it was made",
+}
+
+DENOISED = {  # what a partition into k clusters leaves of the graph
+    "algorithm 2": lambda edges, clusters, seed: graph.algorithm_2(edges, clusters, seed=seed),
+    "blocks": lambda edges, clusters, seed: graph.class_graph(*graph.partition(edges, clusters, seed)),
 }
 
 
-def convolutional():
-    """The published encoder of Fashion-MNIST: (n, 1, 28, 28) to (n, 128)."""
-    hidden = nn.Linear(128 * 7 * 7, 512), nn.ReLU(), nn.Linear(512, 256), nn.ReLU(), nn.Linear(256, 128)
-    return nn.Sequential(*_block(1, 8, 16), *_block(16, 64, 128), nn.Flatten(), *hidden)
-
-
-def _block(width, middle, out):
-    first, second = nn.Conv2d(width, middle, 3, padding=1), nn.Conv2d(middle, out, 3, padding=1)
-    return first, nn.ReLU(), second, nn.ReLU(), nn.MaxPool2d(2), nn.BatchNorm2d(out)
-
-
-def dense():
-    """The published encoder of MNIST: (n, 1, 28, 28) to (n, 128)."""
-    layers = [nn.Flatten()]
-    for width, out in ((784, 512), (512, 256)):
-        layers += [nn.Linear(width, out), nn.BatchNorm1d(out), nn.ReLU()]
-    return nn.Sequential(*layers, nn.Linear(256, 128))
-
-
-def graph_info_nce(s, edges, tau=1.0):
-    """InfoNCE with a graph as target, -1/(2|E|) sum_ij E_ij ( log softmax_j s_ij/tau + log softmax_i s_ij/tau ).
+def experiment(
+    first: Labelled,
+    second: Labelled,
+    flip: float,
+    clusters: int | None = None,
+    partition: str = "algorithm 2",
+    schedule: str = "published",
+    steps: int | None = None,
+    rows: str = "first",
+    images: int = 50,
+    seed: int = 0,
+    known: dict | None = None,
+    progress: bool = False,
+) -> dict:
+    """One run of Section 5.1: a graph on images of both data sets, noise, a partition or none, training, accuracy.
 
     Args:
-        s: (..., n1, n2) similarities.
-        edges: (..., n1, n2) E, entries >= 0. With E = I it is the symmetric cross-entropy of CLIP.
-        tau: temperature.
-
-    Returns:
-        (...,) value. (The published code leaves out the 1/2, and divides by the edges before the partition.)
-    """
-    logits = s / tau
-    both = logits.log_softmax(-1) + logits.log_softmax(-2)
-    return -(edges * both).sum((-2, -1)) / (2 * edges.sum((-2, -1)))
-
-
-def adamw(parameters):
-    """AdamW with learning rate 0.001."""
-    return torch.optim.AdamW(parameters, lr=1e-3)
-
-
-def published_sgd(parameters):
-    """The published optimiser: gradient descent with momentum 0.9, without its plateau rule.
-
-    The published learning rate is 0.001 for a loss that is twice `graph_info_nce`, so it is 0.002 here.
-    """
-    return torch.optim.SGD(parameters, lr=2e-3, momentum=0.9)
-
-
-def train_networks(images, images_tilde, edges, evaluate, epochs=20, every=5, batch_size=100, optimizer=adamw, seed=0):
-    """The two encoders, trained on a graph of pairs with cosine similarities at temperature 1, as published.
-
-    Args:
-        images, images_tilde: (n1, 28, 28), (n2, 28, 28) grey levels 0 to 255.
-        edges: (n1, n2) the graph. A step takes the subgraph of random rows and columns; with batch_size at least
-            n1 and n2 it takes all, as published.
-        evaluate: function of the two encoders, called with them in evaluation mode.
-        epochs, every: passes over the rows, and passes between evaluations.
-        batch_size: rows and columns per step.
-        optimizer: `adamw` or `published_sgd`, or another function of the parameters.
-        seed: of the initialisation and of the batches.
-
-    Returns:
-        list of epochs, from 0, and list of what evaluate returned.
-
-    Raises:
-        ValueError: if a number is out of range.
-
-    Reference: arXiv 2302.06232, Section 5.2; notebook 04.
-    """
-    at_least(2, batch_size=batch_size)
-    at_least(0, epochs=epochs)
-    at_least(1, every=every)
-    x, x_tilde, edges = as_pixels(images), as_pixels(images_tilde), edges.float()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        f, g = convolutional(), dense()
-    descent, generator = optimizer([*f.parameters(), *g.parameters()]), torch.Generator().manual_seed(seed)
-    seen, found = [], []
-    for epoch in range(epochs + 1):
-        if epoch:
-            _epoch(f.train(), g.train(), x, x_tilde, edges, descent, batch_size, generator)
-        if epoch % every == 0 or epoch in (1, 2, epochs):
-            with torch.no_grad():
-                found.append(evaluate(f.eval(), g.eval()))
-            seen.append(epoch)
-    return seen, found
-
-
-def _epoch(f, g, x, x_tilde, edges, descent, batch_size, generator):
-    """One pass: disjoint random subgraphs."""
-    orders = (torch.randperm(len(a), generator=generator).split(batch_size) for a in (x, x_tilde))
-    for rows, columns in zip(*orders, strict=False):
-        z, z_tilde = F.normalize(f(x[rows]), dim=1), F.normalize(g(x_tilde[columns]), dim=1)
-        descent.zero_grad()
-        graph_info_nce(z @ z_tilde.T, edges[rows][:, columns]).backward()
-        descent.step()
-
-
-def as_pixels(images):
-    """(n, 1, 28, 28) float32 of images (n, 28, 28), grey levels as they are."""
-    return torch.as_tensor(images).unsqueeze(1).float()
-
-
-def experiment(first, second, flip, clusters=None, images=50, seed=0, known=None, **training):
-    """One run of Section 5.2: a graph on images of both data sets, noise, a partition or none, training, accuracy.
-
-    Args:
-        first, second: `mmcl.experiments.images.Images` for the convolutional and the dense encoder.
-        flip: share p of flipped edges.
+        first, second: for the convolutional and the dense encoder.
+        flip: share p' of flipped entries of the graph.
         clusters: k of the partition, None for no partition.
+        partition: "algorithm 2", which removes edges between clusters, or "blocks", as the published code has it:
+            k - 1 singular vectors, and an edge wherever the clusters are the same.
+        schedule: name in `SCHEDULES`. All but AdamW divide the loss by the edges before the partition, as published.
+        steps: None for those of the schedule.
+        rows: "first" images of each class, as published, or "random" ones, for training and as queries.
         images: training images per class.
-        seed: of images, flips, partition and training.
-        known: dict that remembers curves by graph, so that runs with the same seed and settings whose graphs are
-            equal, as after an exact partition, are trained once.
-        training: further arguments of `train_networks`.
+        seed: of rows, flips, partition and training.
+        known: dict that remembers curves, so that what is equal, as graphs after an exact partition, is trained once.
+        progress: show a bar on stderr.
 
     Returns:
-        dict with flip, clusters, images, seed, and the lists epoch and accuracy.
+        dict of the settings and of the lists step, loss, rate, accuracy.
     """
-    generator = torch.Generator().manual_seed(seed)
-    rows, rows_tilde = (per_class(a.labels, images, generator).flatten() for a in (first, second))
-    edges = class_graph(first.labels[rows], second.labels[rows_tilde], flip, seed)
+    setting = dict(flip=flip, clusters=clusters, partition=clusters and partition, schedule=schedule)
+    setting |= dict(steps=steps or SCHEDULES[schedule].steps, rows=rows, images=images, seed=seed)
+    generator, only = torch.Generator().manual_seed(seed), {"first": images, "random": None}[rows]
+    chosen, chosen_tilde = (per_class(a.labels, images, generator, only).flatten() for a in (first, second))
+    edges = graph.class_graph(first.labels[chosen], second.labels[chosen_tilde], flip, seed)
+    count = None if SCHEDULES[schedule].batch else float(edges.sum())
     if clusters:
-        edges = class_graph(*partition(edges, clusters, seed))
-    queries = per_class(first.labels_test, TESTS[0], generator).flatten()
+        edges = DENOISED[partition](edges, clusters, seed)
+    queries = per_class(first.labels_test, TESTS[0], generator, only and TESTS[0]).flatten()
     candidates = per_class(second.labels_test, TESTS[1], generator, first=200).T
 
     def evaluate(f, g):
-        z_tilde = g(as_pixels(second.images_test[candidates.flatten()])).unflatten(0, candidates.shape)
-        z = f(as_pixels(first.images_test[queries]))
+        z_tilde = g(as_pixels(second.rows_test[candidates.flatten()])).unflatten(0, candidates.shape)
+        z = f(as_pixels(first.rows_test[queries]))
         return round(float(class_retrieval(z, z_tilde, first.labels_test[queries])), 4)
 
-    known, key = {} if known is None else known, (seed, images, edges.numpy().tobytes())
+    known = {} if known is None else known
+    key = *(setting[k] for k in ("schedule", "steps", "rows", "images", "seed")), count, edges.numpy().tobytes()
     if key not in known:
-        known[key] = train_networks(
-            first.images[rows], second.images[rows_tilde], edges, evaluate, seed=seed, **training
-        )
-    epoch, accuracy = known[key]
-    return dict(flip=flip, clusters=clusters, images=images, seed=seed, epoch=epoch, accuracy=accuracy)
+        training = Training(first.rows[chosen], second.rows[chosen_tilde], edges, SCHEDULES[schedule], count, seed)
+        title = progress and f"p' = {flip}, k = {clusters}, {schedule}, seed {seed}"
+        known[key] = train(training, evaluate, setting["steps"], progress=title)
+    return setting | known[key]
 
 
-def sweep_flips(first, second, flips, clusters=10, seeds=(0, 1), progress=False, **training):
-    """`experiment` for every seed and flip, without and with a partition into ``clusters``.
-
-    Returns:
-        list of its dicts.
-    """
-    runs, known = [], {}
-    with tqdm(total=2 * len(seeds) * len(flips), desc="graph encoders", unit="run", disable=not progress) as bar:
-        for seed in seeds:
-            for flip in flips:
-                for k in (None, clusters):
-                    runs.append(experiment(first, second, flip, k, seed=seed, known=known, **training))
-                    bar.update()
-    return runs
+def plan() -> list[dict]:
+    """Settings of the stored runs, the most telling first."""
+    default = dict(clusters=None, steps=600, rows="first", images=50, seed=0)
+    runs = [dict(flip=0.3, schedule=name, seed=seed) for seed in (0, 1) for name in ("published", "constant rate")]
+    runs += [dict(flip=p, schedule="published") for p in (0.2, 0.25, 0.35)]
+    for images, steps in ((10, 200), (50, 60)):
+        runs.append(dict(flip=0.0, schedule="constant rate", rows="random", images=images, steps=steps))
+    for seed in (0, 1):
+        for p in (0.0, 0.2, 0.3, 0.4, 0.45):
+            adamw = dict(flip=p, schedule="AdamW", rows="random", steps=100, seed=seed)
+            runs += [adamw, adamw | dict(clusters=10, partition="blocks")]
+    return [default | run for run in runs]
 
 
-def main(path, draws=2):
-    """Make the stored results: two runs at p = 0 with the published optimiser, and the study over p with AdamW."""
-    first, second = load_fashion_mnist(), load_mnist()
-    stored = {
-        "command": f"python -m mmcl.experiments.section_5_1 {path}",
-        "date": str(datetime.date.today()),
-        "setting": SETTING,
-    }
-    stored |= {"published": [], "runs": []}
-    for images, epochs in ((10, 200), (50, 60)):
-        sgd = dict(optimizer=published_sgd, batch_size=500, epochs=epochs, every=10)
-        stored["published"].append(experiment(first, second, 0.0, images=images, **sgd))
-    for seed in range(draws):
-        stored["runs"] += sweep_flips(first, second, (0.0, 0.2, 0.3, 0.4, 0.45), seeds=[seed], progress=True)
-        _write(path, stored)
+def main(path: str, resume: bool = False) -> None:
+    """Make the stored results: the runs of `plan`, each written when it is done."""
+    first, second, path, known = load_fashion_mnist(), load_mnist(), Path(path), {}
+    stored = json.loads(path.read_text("utf-8")) if resume and path.exists() else {"runs": []}
+    stored |= {"command": f"python -m mmcl.experiments.section_5_1 {path}", "setting": SETTING}
+    for setting in plan():
+        if any(setting.items() <= run.items() for run in stored["runs"]):
+            continue
+        stored["runs"].append(experiment(first, second, **setting, known=known, progress=True))
+        write(path, stored | {"date": str(datetime.date.today())})
 
 
-def _write(path, stored):
-    """JSON with one run a line."""
-    head = json.dumps({k: v for k, v in stored.items() if k not in ("published", "runs")}, indent=1)[:-2]
-    lists = (f' "{k}": [\n  ' + ",\n  ".join(map(json.dumps, stored[k])) + "\n ]" for k in ("published", "runs"))
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    Path(path).write_text(head + ",\n" + ",\n".join(lists) + "\n}\n", "utf-8")
+def write(path: Path, stored: dict) -> None:
+    """JSON with one run a line, whole or not at all."""
+    head = json.dumps({k: v for k, v in stored.items() if k != "runs"}, indent=1)[:-2]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.with_suffix(".part").write_text(
+        head + ',\n "runs": [\n  ' + ",\n  ".join(map(json.dumps, stored["runs"])) + "\n ]\n}\n", "utf-8"
+    )
+    os.replace(path.with_suffix(".part"), path)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("path")
+    parser.add_argument("--resume", action="store_true", help="keep the runs that the file holds")
+    options = parser.parse_args()
+    main(options.path, options.resume)

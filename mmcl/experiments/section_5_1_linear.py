@@ -1,14 +1,19 @@
-"""Section 5.2 in closed form: noise on a graph of pairs, with and without a partition, over many draws."""
+"""Section 5.1 in closed form: noise on a graph of pairs, with and without a partition, over many draws."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from sklearn.metrics import adjusted_rand_score
+from torch import Generator, Tensor
 from tqdm.auto import tqdm
 
-from mmcl import graph
 from mmcl._checks import as_generator
+from mmcl.experiments.labelled import Labelled
+from mmcl.graph import class_graph, cluster, fit_graph, graph_covariance, spectral_coordinates
 from mmcl.metrics import top_k_accuracy
+
+FIRST = 200  # candidates are drawn from the first so many test rows of each class, as published
 
 
 @dataclass(frozen=True)
@@ -23,77 +28,116 @@ class NoisyGraphs:
         strength: (draws, classes - 1) singular values of the clean S.
     """
 
-    accuracy: dict
-    agreement: dict
-    overlap: torch.Tensor
-    left: torch.Tensor
-    strength: torch.Tensor
+    accuracy: Mapping[int | None, Tensor]
+    agreement: Mapping[int, Tensor]
+    overlap: Tensor
+    left: Tensor
+    strength: Tensor
 
 
-def noisy_graphs(first, second, flips, clusters=(10,), draws=10, rows=50, queries=100, sets=20, seed=0, progress=False):
+def noisy_graphs(
+    first: Labelled,
+    second: Labelled,
+    flips: Sequence[float],
+    clusters: Sequence[int] = (10,),
+    draws: int = 10,
+    rows: int = 50,
+    queries: int = 100,
+    sets: int = 20,
+    seed: int = 0,
+    progress: bool = False,
+) -> NoisyGraphs:
     """Graphs on random rows of two modalities with classes, noise, partitions and `fit_graph`, all draws.
 
     The rank of the encoders is the number of classes minus 1. The accuracy is that of `class_retrieval`, with test
     rows of the first modality as queries, and ``sets`` sets of one test row per class of the second as candidates.
 
     Args:
-        first, second: (features, labels, test features, test labels) of either modality, classes 0 to C - 1.
+        first, second: features of either modality, classes 0 to C - 1.
         flips: shares of flipped edges, the first of them 0; with one seed they are nested.
         clusters: numbers of clusters k.
         draws: draws of rows, noise and candidates.
         rows, queries: of every class, in the graph (each side) and among the queries.
-        sets: candidates are drawn from the first 200 test rows of each class, as published.
+        sets: sets of candidates.
         seed: of the first draw; draw i has seed + i.
         progress: show a progress bar on stderr.
 
     Returns:
         NoisyGraphs.
 
-    Reference: arXiv 2302.06232, Section 5.2; notebook 04.
+    Raises:
+        ValueError: if a class has too few rows, or a number is out of range.
+
+    Reference: PMLR 206:4348-4380, Section 5.1; notebook 04.
     """
-    bar = tqdm(range(seed, seed + draws), desc="graphs", unit="draw", disable=not progress)
-    found = [_draw(first, second, flips, clusters, rows, queries, sets, number) for number in bar]
-    accuracy, agreement, *others = zip(*found, strict=True)
-    by_k = ({k: torch.stack([one[k] for one in each]) for k in each[0]} for each in (accuracy, agreement))
-    return NoisyGraphs(*by_k, *(torch.stack(other) for other in others))
+    found = []
+    for number in tqdm(range(seed, seed + draws), desc="graphs", unit="draw", disable=not progress):
+        found.append(_one_draw(*_sampled(first, second, rows, queries, sets, number), flips, clusters, number))
+    return NoisyGraphs(**{name: _stacked([vars(one)[name] for one in found]) for name in vars(found[0])})
 
 
-def _draw(first, second, flips, clusters, rows, queries, sets, number):
-    """The fields of `NoisyGraphs` for one draw."""
-    (x, labels, *test), (x_tilde, labels_tilde, *test_tilde) = first, second
-    generator = torch.Generator().manual_seed(number)
-    at, at_tilde = (per_class(each, rows, generator).flatten() for each in (labels, labels_tilde))
-    asked, offered = per_class(test[1], queries, generator), per_class(test_tilde[1], sets, generator, 200)
-    x, x_tilde, labels, labels_tilde = x[at], x_tilde[at_tilde], labels[at], labels_tilde[at_tilde]
-    edges = torch.stack([graph.class_graph(labels, labels_tilde, p, number) for p in flips])
-    rank = len(labels.unique()) - 1
-    z, z_tilde = graph.spectral_coordinates(edges, max(rank, *(k - 1 for k in clusters)))
-    parts = {k: graph.cluster(z[..., : k - 1], z_tilde[..., : k - 1], k, number, starts=4) for k in clusters}
-    accuracy = {}
-    for k, e in [(None, edges), *((k, graph.class_graph(*part)) for k, part in parts.items())]:
-        fit = graph.fit_graph(x, x_tilde, e, rank)
-        candidates = test_tilde[0][offered.T] @ fit.g2.mT[..., None, :, :]
-        accuracy[k] = class_retrieval(test[0][asked.flatten()] @ fit.g1.mT, candidates, test[1][asked.flatten()])
-    agreement = {k: torch.tensor([adjusted_rand_score(labels, c) for c in part[0]]) for k, part in parts.items()}
-    return (
-        accuracy,
-        agreement,
-        _overlap(z[..., :rank], labels),
-        *_signal(graph.graph_covariance(x, x_tilde, edges), rank),
+def _stacked(found: list) -> Tensor | dict:
+    """Tensors, or dicts of tensors, of single draws as one with a leading dimension for the draws."""
+    if isinstance(found[0], dict):
+        return {k: torch.stack([one[k] for one in found]) for k in found[0]}
+    return torch.stack(found)
+
+
+def _sampled(
+    first: Labelled, second: Labelled, rows: int, queries: int, sets: int, seed: int
+) -> tuple[Labelled, Labelled]:
+    """The rows of one draw: of the graph, with queries (C queries, d1) and candidates (sets, C, d2) as test rows."""
+    generator = torch.Generator().manual_seed(seed)
+    at, at_tilde = (per_class(each.labels, rows, generator).flatten() for each in (first, second))
+    asked = per_class(first.labels_test, queries, generator).flatten()
+    offered = per_class(second.labels_test, sets, generator, FIRST).T
+    return _some(first, at, asked), _some(second, at_tilde, offered)
+
+
+def _some(data: Labelled, at: Tensor, at_test: Tensor) -> Labelled:
+    """Rows and test rows at these indices."""
+    return Labelled(data.rows[at], data.labels[at], data.rows_test[at_test], data.labels_test[at_test])
+
+
+def _one_draw(
+    first: Labelled, second: Labelled, flips: Sequence[float], clusters: Sequence[int], seed: int
+) -> NoisyGraphs:
+    """`NoisyGraphs` of one draw, without the dimension of the draws: flip, partition, fit, and compare with the classes."""
+    rank = len(first.labels.unique()) - 1
+    noisy = torch.stack([class_graph(first.labels, second.labels, p, seed) for p in flips])
+    z, z_tilde = spectral_coordinates(noisy, max(rank, *(k - 1 for k in clusters)))
+    parts = {k: cluster(z[..., : k - 1], z_tilde[..., : k - 1], k, seed, starts=4) for k in clusters}
+    graphs = {None: noisy} | {k: class_graph(*part) for k, part in parts.items()}
+    s = graph_covariance(first.rows, second.rows, noisy)
+    return NoisyGraphs(
+        accuracy={k: _accuracy(first, second, graph, rank) for k, graph in graphs.items()},
+        agreement={k: _agreement(first.labels, part[0]) for k, part in parts.items()},
+        overlap=_overlap(z[..., :rank], first.labels),
+        left=(s * s[0]).sum((-2, -1)) / s[0].square().sum(),
+        strength=torch.linalg.svdvals(s[0])[:rank],
     )
 
 
-def _overlap(z, labels):
+def _accuracy(first: Labelled, second: Labelled, graph: Tensor, rank: int) -> Tensor:
+    """`class_retrieval` (flips,) of the encoders fitted to each of the graphs (flips, n1, n2)."""
+    fit = fit_graph(first.rows, second.rows, graph, rank)
+    z, z_tilde = first.rows_test @ fit.g1.mT, second.rows_test @ fit.g2.mT[..., None, :, :]
+    return class_retrieval(z, z_tilde, first.labels_test)
+
+
+def _agreement(labels: Tensor, found: Tensor) -> Tensor:
+    """Adjusted Rand index (flips,) of clusters (flips, n) and classes (n,)."""
+    return torch.tensor([adjusted_rand_score(labels, one) for one in found])
+
+
+def _overlap(z: Tensor, labels: Tensor) -> Tensor:
+    """Mean squared cosine (flips,) of the spaces that coordinates (flips, n, C - 1) and classes span."""
     classes = torch.nn.functional.one_hot(labels).double()
     classes = torch.linalg.svd(classes - classes.mean(0), full_matrices=False)[0][:, : z.shape[-1]]
     return (torch.linalg.qr(z)[0].mT @ classes).square().sum((-2, -1)) / z.shape[-1]
 
 
-def _signal(s, rank):
-    return (s * s[0]).sum((-2, -1)) / s[0].square().sum(), torch.linalg.svdvals(s[0])[:rank]
-
-
-def per_class(labels, count, seed=0, first=None):
+def per_class(labels: Tensor, count: int, seed: int | Generator = 0, first: int | None = None) -> Tensor:
     """Random rows of every class.
 
     Args:
@@ -107,6 +151,12 @@ def per_class(labels, count, seed=0, first=None):
 
     Raises:
         ValueError: if a class has fewer rows.
+
+    Example:
+        >>> labels = torch.tensor([0, 1, 0, 1, 1])
+        >>> labels[per_class(labels, 2)]
+        tensor([[0, 0],
+                [1, 1]])
     """
     generator, found = as_generator(seed), []
     for c in labels.unique():
@@ -119,8 +169,8 @@ def per_class(labels, count, seed=0, first=None):
     return torch.stack(found)
 
 
-def class_retrieval(z, z_tilde, labels):
-    """The accuracy of Section 5.2: a query is right if, of one candidate per class, that of its class is nearest.
+def class_retrieval(z: Tensor, z_tilde: Tensor, labels: Tensor) -> Tensor:
+    """The accuracy of Section 5.1: a query is right if, of one candidate per class, that of its class is nearest.
 
     Args:
         z: (..., m, r) embeddings of the queries.
@@ -130,7 +180,11 @@ def class_retrieval(z, z_tilde, labels):
     Returns:
         (...,) share of queries that are right, nearest meaning by cosine.
 
-    Reference: arXiv 2302.06232, Section 5.2: 1,000 Fashion-MNIST test images as queries, 20 sets of 10 MNIST images
+    Example:
+        >>> float(class_retrieval(torch.tensor([[2.0, 0], [0, 1]]), torch.eye(2).unsqueeze(0), torch.tensor([0, 0])))
+        0.5
+
+    Reference: PMLR 206:4348-4380, Section 5.1: 1,000 Fashion-MNIST test images as queries, 20 sets of 10 MNIST images
     as candidates, drawn from the first 200 test images of each digit.
     """
     queries = z.unsqueeze(-3).expand(*z_tilde.shape[:-2], *z.shape[-2:])

@@ -105,10 +105,11 @@ def label_ends(ax: Axes, gap: float = 0.075) -> Axes:
     """The name of each line at its right end, in its colour, instead of a legend.
 
     Args:
-        ax: axes whose lines are drawn and whose limits and scales are set.
+        ax: axes whose lines are drawn and whose scales are set; their limits stay from here on as they are.
         gap: least distance of two names, as a share of the height of the panel.
     """
     lines = [line for line in ax.get_lines() if not line.get_label().startswith("_") and len(line.get_xdata())]
+    ax.set(xlim=ax.get_xlim(), ylim=ax.get_ylim())
     to_axes = ax.transData + ax.transAxes.inverted()
     ends = [to_axes.transform((line.get_xdata()[-1], line.get_ydata()[-1])) for line in lines]
     height = -1.0

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import nbformat
 
+from mmcl._files import write_whole
 from mmcl.notebook.claims import CLAIM_MIME, claims_of, numbers_of
 from mmcl.reports import page
 from mmcl.reports.parameters import UsageError, changed, command_for, parameters_of, slug
@@ -74,21 +75,13 @@ def writable(folder: Path) -> None:
         raise UsageError(f"cannot write into {folder} ({error.strerror}); choose another folder with -o") from None
 
 
-def write_file(path: Path, text: str) -> None:
-    """Write a file that is complete from the moment it is there."""
-    partial = path.with_name(path.name + ".part")
-    partial.write_text(text, "utf-8")
-    partial.replace(path)
-
-
 def write_folder(folder: Path, files: dict[str, str]) -> None:
     """Write files into a folder that is complete from the moment it is there; one of that name is replaced."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".part-") as place:
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name[:40]}.", suffix=".part") as place:
         made = Path(place, "made")
-        made.mkdir()
         for name, text in files.items():
-            (made / name).write_text(text, "utf-8")
+            write_whole(made / name, text)
         if folder.exists():
             folder.replace(Path(place, "old"))
         made.replace(folder)

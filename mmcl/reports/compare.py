@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import math
-import re
 from statistics import fmean
 from typing import NamedTuple
 
@@ -98,19 +97,19 @@ def _png(figure) -> str:
 
 
 def numbers(answers: list[dict], swept: dict[str, list]) -> list[dict]:
-    """What the page shows of each recorded number: id, statement, how often it holds, a figure for each parameter."""
+    """What the page shows of each number: id, statement, how often it holds, a figure for each parameter.
+
+    They stand in the order in which the chapter makes them, the claims before the numbers that are only recorded.
+    """
     rows: dict[str, list] = {}
     for found in answers:
-        claims = [Claim.from_json(data) for data in found["claims"]]
-        others = [Number(data["id"], data["statement"], float(data["measured"])) for data in found["numbers"]]
-        for made in (*claims, *others):
-            rows.setdefault(made.id, []).append((found["parameters"], made))
-    return [_number(rows[id], swept) for id in sorted(rows, key=_natural)]
-
-
-def _natural(id: str) -> tuple:
-    """Sorts 2.9 before 2.10, and words after numbers."""
-    return not id[:1].isdigit(), [int(part) if part.isdigit() else part for part in re.findall(r"\d+|\D+", id)]
+        for claim in map(Claim.from_json, found["claims"]):
+            rows.setdefault(claim.id, []).append((found["parameters"], claim))
+    for found in answers:
+        for data in found["numbers"]:
+            number = Number(data["id"], data["statement"], float(data["measured"]))
+            rows.setdefault(number.id, []).append((found["parameters"], number))
+    return [_number(made, swept) for made in rows.values()]
 
 
 def _number(made: list[tuple[dict, Claim | Number]], swept: dict[str, list]) -> dict:

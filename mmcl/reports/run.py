@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import logging
+import os
 import platform
 import sys
 import tempfile
@@ -20,8 +21,12 @@ from PIL import Image
 from traitlets import default
 
 from mmcl import __version__
+from mmcl._files import write_whole
 from mmcl.notebook.claims import claims_of
+from mmcl.reports.dependencies import root_of
 from mmcl.reports.parameters import UsageError
+
+HERE = Path(__file__).resolve().parents[2]  # the folder of this mmcl, which a notebook's kernel must import too
 
 # The matrices of the notebooks are small: threads that wait for each other on a busy machine cost more than they give,
 # and the last digits of a sum depend on their number.
@@ -43,7 +48,9 @@ class _ThisPython(AsyncKernelManager):
     @property
     def kernel_spec(self) -> KernelSpec:
         argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=50"]
-        return KernelSpec(argv=argv, env=ONE_THREAD, language="python", display_name="Python 3")
+        path = os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH")]))
+        env = ONE_THREAD | ({"PYTHONPATH": path} if (HERE / "notebooks").is_dir() else {})
+        return KernelSpec(argv=argv, env=env, language="python", display_name="Python 3")
 
 
 class _Lines:
@@ -87,6 +94,16 @@ def asked_as(source: Path) -> str:
     return source.stem if source.resolve().parent.name == "notebooks" else str(source)
 
 
+def check_module(source: Path) -> None:
+    """Raise UsageError if another ``mmcl`` than this one stands beside a notebook's folder, whose numbers are wanted."""
+    beside = root_of(source.resolve())
+    if beside != HERE:
+        raise UsageError(
+            f"{source} belongs to the mmcl in {beside}, but the one that runs is that of {HERE}; "
+            f"go to {beside} and ask again"
+        )
+
+
 def execute(text: str, source: Path, values: dict[str, object], quiet=False):
     """The notebook with its outputs, run by papermill in a fresh kernel process of one thread.
 
@@ -98,7 +115,11 @@ def execute(text: str, source: Path, values: dict[str, object], quiet=False):
 
     Returns:
         The notebook; ``metadata.mmcl`` has versions, machine, and as ``problem`` what went wrong, "" if nothing.
+
+    Raises:
+        UsageError: see ``check_module``.
     """
+    check_module(source)
     logging.getLogger("papermill").setLevel(logging.ERROR)  # it does not know `x: int | None`
     name, folder, problem = source.stem, source.resolve().parent, ""
     with tempfile.TemporaryDirectory(prefix="mmcl-") as place:
@@ -134,13 +155,11 @@ def run(source: Path, target: Path, values: dict[str, object]) -> str:
     Returns:
         What went wrong, "" if nothing.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
     target.unlink(missing_ok=True)  # an interrupted run leaves nothing that could be taken for its result
     failed_path(target).unlink(missing_ok=True)
     notebook = execute(source.read_text("utf-8"), source, values)
     problem = notebook.metadata.mmcl.problem
-    nbformat.write(notebook, partial := target.with_name(target.name + ".part"))
-    partial.replace(failed_path(target) if problem else target)
+    write_whole(failed_path(target) if problem else target, nbformat.writes(notebook) + "\n")
     return problem
 
 
@@ -167,4 +186,4 @@ def take_outputs(committed: Path, executed: Path) -> None:
             for data in (o.data for o in cell.outputs if "image/png" in o.get("data", {})):
                 data["image/png"] = _palette(data["image/png"])
             cell.execution_count = done.execution_count
-    nbformat.write(notebook, committed)
+    write_whole(committed, nbformat.writes(notebook) + "\n")

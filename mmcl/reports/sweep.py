@@ -5,19 +5,24 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import multiprocessing
 import platform
 import shlex
+import signal
 import sys
+from collections.abc import Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
-import joblib
 import jupytext
-from joblib.externals.loky.process_executor import _ExceptionWithTraceback
 from tqdm import tqdm
 
+from mmcl._files import write_whole
 from mmcl.reports import answer, compare, page
+from mmcl.reports.dependencies import sources_of
 from mmcl.reports.parameters import (
     Parameter,
     UsageError,
@@ -29,7 +34,7 @@ from mmcl.reports.parameters import (
     read_mapping,
     slug,
 )
-from mmcl.reports.run import asked_as, execute, progress, versions
+from mmcl.reports.run import asked_as, check_module, execute, progress, versions
 
 
 class SweepError(ChildProcessError):
@@ -69,11 +74,11 @@ def _values(given: object, parameter: Parameter) -> list:
     return values
 
 
-def code_hash() -> str:
-    """A hash of what computes a point's numbers besides its notebook: the module's files and the libraries."""
-    files = sorted(Path(__file__).parents[1].rglob("*.py"))
-    texts = [path.read_text("utf-8") for path in files]
-    return hashlib.sha256("\0".join([*texts, json.dumps(versions())]).encode()).hexdigest()
+def code_hash(text: str, source: Path) -> str:
+    """A hash of what computes a point's numbers besides its notebook's text: what that imports, and the libraries."""
+    own = {source, source.parent / "profiles.yaml"}  # text and values, which the key of a point holds anyway
+    texts = [path.read_bytes() for path in sources_of(source, text) if path not in own]
+    return hashlib.sha256(b"\0".join([*texts, json.dumps(versions()).encode()])).hexdigest()
 
 
 def point(text: str, source: Path, values: dict[str, object], key: str, code: str) -> dict[str, str]:
@@ -84,7 +89,7 @@ def point(text: str, source: Path, values: dict[str, object], key: str, code: st
     allowed = parameters_of(jupytext.reads(text, "py:percent"))
     differ = changed(values, allowed)
     try:
-        if code_hash() != code:
+        if code_hash(text, source) != code:
             raise RuntimeError(f"{platform.node()} has another mmcl or other libraries than this sweep began with")
         notebook = execute(text, source, values, quiet=True)
         found = answer.answer(notebook) | {"key": key}
@@ -108,29 +113,43 @@ def _finished(folder: Path, key: str) -> bool:
     return found.get("key") == key and not found["stopped"]
 
 
-def _backend(scheduler: str | None, jobs: int) -> joblib.parallel_config:
-    """Where joblib runs the points: processes of this machine, or the workers of a dask cluster."""
-    if not scheduler:
-        return joblib.parallel_config(backend="loky", n_jobs=jobs)
+@contextmanager
+def _executor(jobs: int, scheduler: str | None) -> Iterator[Executor]:
+    """What runs the points: processes of this machine, or the workers of a dask cluster. An exception ends them."""
+    if scheduler:
+        with _client(scheduler) as client, client.get_executor(pure=False) as executor:
+            try:
+                yield executor
+            except BaseException:
+                executor.shutdown(wait=False)
+                raise
+        return
+    others = set(multiprocessing.active_children())
+    ignored = {"initializer": signal.signal, "initargs": (signal.SIGINT, signal.SIG_IGN)}  # an interrupt ends them here
+    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), **ignored) as executor:
+        try:
+            yield executor
+        except BaseException:
+            for process in set(multiprocessing.active_children()) - others:
+                process.terminate()
+            executor.shutdown(cancel_futures=True)
+            raise
+
+
+def _client(scheduler: str):
+    """A connection to a dask scheduler.
+
+    Raises:
+        UsageError: if dask is not there, or no scheduler.
+    """
     try:
         from distributed import Client
-        from joblib._dask import DaskDistributedBackend
     except ImportError:
         raise UsageError("--scheduler needs dask: pip install 'mmcl[scale]'") from None
     try:
-        client = Client(scheduler, timeout=5, set_as_default=False)
+        return Client(scheduler, timeout=5, set_as_default=False)
     except (OSError, ValueError) as error:
         raise UsageError(f"no dask scheduler answers at {scheduler}: {error}") from None
-
-    class Backend(DaskDistributedBackend):
-        """joblib's, which waits for ever for a task that dask gave up after several of its workers had died."""
-
-        def submit(self, func, callback=None):
-            task = super().submit(func, callback)
-            task.add_done_callback(lambda t: t.exception() and callback(_ExceptionWithTraceback(t.exception())))
-            return task
-
-    return joblib.parallel_config(backend=Backend(client=client))
 
 
 def run_points(tasks: dict[Path, tuple], jobs: int, scheduler: str | None, done: int = 0) -> None:
@@ -146,26 +165,22 @@ def run_points(tasks: dict[Path, tuple], jobs: int, scheduler: str | None, done:
         SweepError: if processes are killed again and again.
     """
     left = dict(tasks)
-    backend = _backend(scheduler, jobs)
-    bar = tqdm(desc="sweep", total=done + len(tasks), initial=done, unit="point", smoothing=0, **progress())
-    with backend, bar:
+    with tqdm(desc="sweep", total=done + len(tasks), initial=done, unit="point", smoothing=0, **progress()) as bar:
         for _ in range(4):
             try:
-                parallel = joblib.Parallel(return_as="generator_unordered", batch_size=1)
-                for folder, files in parallel(joblib.delayed(_named)(*task) for task in list(left.items())):
-                    answer.write_folder(folder, files)
-                    left.pop(folder)
-                    bar.update()
+                with _executor(min(jobs, len(left)), scheduler) as executor:
+                    folders = {executor.submit(point, *task): folder for folder, task in left.items()}
+                    for finished in as_completed(folders):
+                        folder = folders.pop(finished)  # its result, a whole page, is not kept
+                        answer.write_folder(folder, finished.result())
+                        left.pop(folder)
+                        bar.update()
                 return
             except Exception as error:
                 if not isinstance(error, BrokenProcessPool) and type(error).__name__ != "KilledWorker":
                     raise
                 print("\nmmcl: a process was killed, perhaps for memory; its points are run again", file=sys.stderr)
     raise SweepError("processes are killed again and again; try fewer of them with -j")
-
-
-def _named(folder: Path, task: tuple) -> tuple[Path, dict[str, str]]:
-    return folder, point(*task)
 
 
 def sweep(source: Path, grid: Path, parent: Path, profile="default", jobs=1, scheduler=None) -> tuple[Path, list[dict]]:
@@ -182,6 +197,7 @@ def sweep(source: Path, grid: Path, parent: Path, profile="default", jobs=1, sch
     Returns:
         The path of the comparison page, and the answers of the points.
     """
+    check_module(source)
     swept, fixed = grid_of(source, grid, profile)
     folder = parent / f"{source.stem}-sweep-{grid.stem}"
     answer.writable(folder)
@@ -189,19 +205,20 @@ def sweep(source: Path, grid: Path, parent: Path, profile="default", jobs=1, sch
     if tasks:
         run_points(tasks, jobs, scheduler, len(places) - len(tasks))
     answers = [json.loads((place / "claims.json").read_text("utf-8")) for place in places]
-    answer.write_file(folder / "results.csv", answer.tidy(answers, [*swept, *fixed]))
+    write_whole(folder / "results.csv", answer.tidy(answers, [*swept, *fixed]))
     command = f"python -m mmcl sweep {asked_as(source)} {shlex.quote(str(grid))}"
     command += f" --profile {profile}" if profile != "default" else ""
     linked = [(found, _link(place, folder)) for found, place in zip(answers, places, strict=True)]
     numbers = compare.numbers(answers, swept)
     target = folder / f"{folder.name}.html"
-    answer.write_file(target, page.sweep_page(jupytext.read(source), swept, fixed, numbers, linked, command))
+    write_whole(target, page.sweep_page(jupytext.read(source), swept, fixed, numbers, linked, command))
     return target, answers
 
 
 def _tasks(source: Path, swept: dict, fixed: dict, folder: Path) -> tuple[list[Path], dict[Path, tuple]]:
     """The folders of all points of a grid, and what is to be run: folder -> arguments of ``point``."""
-    text, code = source.read_text("utf-8"), code_hash()
+    text, source = source.read_text("utf-8"), source.resolve()
+    code = code_hash(text, source)
     allowed, places, tasks = parameters_of(jupytext.read(source)), [], {}
     for combination in itertools.product(*swept.values()):
         values = fixed | dict(zip(swept, combination, strict=True))
@@ -209,7 +226,7 @@ def _tasks(source: Path, swept: dict, fixed: dict, folder: Path) -> tuple[list[P
         digest = hashlib.sha256(json.dumps([text, code, every], sort_keys=True).encode()).hexdigest()
         places.append(folder / f"{source.stem}-{slug(changed(values, allowed))}")
         if not _finished(places[-1], digest):
-            tasks[places[-1]] = (text, source.resolve(), values, digest, code)
+            tasks[places[-1]] = (text, source, values, digest, code)
     return places, tasks
 
 

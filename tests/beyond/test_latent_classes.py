@@ -1,15 +1,12 @@
-"""Graph features from unpaired rows, classes from pairs, rows of one class."""
+"""Graph features from unpaired rows, and classes from pairs."""
 
 import math
 
-import numpy as np
 import pytest
 import torch
 
 from mmcl.beyond.landmarks import landmark_features
 from mmcl.beyond.latent_classes import _leave_one_out, detect_classes
-from mmcl.experiments.digits import matched_rows
-from mmcl.metrics import class_accuracy
 
 
 def clouds(n, classes, d, spread=0.3, seed=0):
@@ -116,32 +113,3 @@ def test_detection_leaves_its_input_and_is_reproducible():
         detect_classes(x, x_tilde, 1)
     with pytest.raises(ValueError, match="ridge = 0"):
         detect_classes(x, x_tilde, 3, ridge=0)
-
-
-def test_matched_rows_agree_in_class_and_occur_once():
-    generator = torch.Generator().manual_seed(0)
-    labels, labels_tilde = (torch.randint(4, (n,), generator=generator) for n in (50, 70))
-    rows, rows_tilde = matched_rows(labels, labels_tilde, seed=1)
-    assert torch.equal(labels[rows], labels_tilde[rows_tilde])
-    counts = [torch.bincount(a, minlength=4) for a in (labels, labels_tilde)]
-    assert len(rows) == int(torch.minimum(*counts).sum())
-    assert len(set(rows.tolist())) == len(set(rows_tilde.tolist())) == len(rows)
-    assert len(labels[rows].unique_consecutive()) > 10  # in random order, not by class
-    assert torch.equal(matched_rows(labels, labels_tilde, seed=1)[0], rows)
-    assert not torch.equal(matched_rows(labels, labels_tilde, seed=2)[0], rows)
-
-
-@pytest.mark.parametrize("k", [1, 3])
-def test_class_accuracy_is_that_of_a_double_loop(k):
-    generator = torch.Generator().manual_seed(0)
-    z, z_tilde = (torch.randn(n, 4, generator=generator, dtype=torch.float64) for n in (30, 20))
-    labels, labels_tilde = (torch.randint(3, (n,), generator=generator) for n in (30, 20))
-    hits = 0
-    for i in range(30):
-        cosine = [float(z[i] @ w / z[i].norm() / w.norm()) for w in z_tilde]
-        hits += sum(int(labels_tilde[j] == labels[i]) for j in np.argsort(cosine)[-k:])
-    assert class_accuracy(z, z_tilde, labels, labels_tilde, k) == pytest.approx(hits / (30 * k))
-    with pytest.raises(ValueError, match="a label per row"):
-        class_accuracy(z, z_tilde, labels[:5], labels_tilde)
-    with pytest.raises(ValueError, match="k = 21"):
-        class_accuracy(z, z_tilde, labels, labels_tilde, 21)

@@ -76,10 +76,10 @@ def test_files_are_read_from_a_read_only_folder_zipped_or_not(web, monkeypatch, 
         monkeypatch.setenv("MMCL_DATA", str(tmp_path / "data"))
     found = images.load_fashion_mnist(None if by_variable else tmp_path / "data")
     for a, expected in zip(
-        (found.images, found.labels, found.images_test, found.labels_test), CONTENT.values(), strict=True
+        (found.rows, found.labels, found.rows_test, found.labels_test), CONTENT.values(), strict=True
     ):
         assert torch.equal(a.long(), torch.tensor((expected % 256).copy()))
-    assert found.images.dtype == torch.uint8
+    assert found.rows.dtype == torch.uint8
     assert found.labels.dtype == torch.int64
     assert len(left_in(folder)) == 4
     assert not (tmp_path / "cache").exists()

@@ -1,35 +1,23 @@
-"""The encoders of Section 5.2 and their loss."""
+"""Section 5.1 with networks: runs and their stored file."""
 
 import json
 
 import pytest
 import torch
-import torch.nn.functional as F
 
+from mmcl import graph
 from mmcl.experiments import section_5_1
-from mmcl.experiments.images import Images
-from mmcl.experiments.section_5_1 import (
-    convolutional,
-    dense,
-    experiment,
-    graph_info_nce,
-    published_sgd,
-    sweep_flips,
-    train_networks,
-)
-from mmcl.graph import class_graph
-from mmcl.losses import LOSSES
+from mmcl.experiments.graph_networks import SCHEDULES
+from mmcl.experiments.labelled import Labelled
+from mmcl.experiments.section_5_1 import experiment, main, plan
 
 
-def rows(*shape, seed=0):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+@pytest.fixture(autouse=True)
+def _few_tests(monkeypatch):
+    monkeypatch.setattr(section_5_1, "TESTS", (10, 20))
 
 
-def close(a, b, tol=1e-10):
-    torch.testing.assert_close(torch.as_tensor(a), torch.as_tensor(b), rtol=tol, atol=tol)
-
-
-def toys(seed, classes=3, train_rows=24, test_rows=120):
+def toys(seed, classes=3, train_rows=24, test_rows=90):
     """Images of classes that differ by the place of a bright square."""
     generator = torch.Generator().manual_seed(seed)
 
@@ -40,103 +28,112 @@ def toys(seed, classes=3, train_rows=24, test_rows=120):
             image[9 * c : 9 * c + 9, 9 * ((c + seed) % 3) : 9 * ((c + seed) % 3) + 9] += 150
         return images, labels
 
-    return Images(*some(train_rows), *some(test_rows))
+    return Labelled(*some(train_rows), *some(test_rows))
 
 
-def test_info_nce_of_a_graph_of_pairs_is_clips_symmetric_cross_entropy():
-    s, tau, own = 3 * rows(12, 12), 0.7, torch.arange(12)
-    value = graph_info_nce(s, torch.eye(12), tau)
-    close(value, (F.cross_entropy(s / tau, own) + F.cross_entropy(s.T / tau, own)) / 2)
-    close(value, LOSSES["clip"](tau=tau)(s) / tau)
+def graphs_and_counts(monkeypatch, **settings):
+    """What each of the settings trains on."""
+    seen = []
+
+    def only_look(x, x_tilde, edges, schedule, count, seed):
+        seen.append((x, edges, count))
+
+    monkeypatch.setattr(section_5_1, "Training", only_look)
+    monkeypatch.setattr(section_5_1, "train", lambda *rest, **other: {})
+    experiment(toys(0), toys(1), 0.1, images=8, **settings)
+    return seen[0]
 
 
-def test_info_nce_of_a_graph_is_its_double_loop_and_pulls_edges_against_softmaxes_weighted_by_degree():
-    s, edges = (2 * rows(5, 7)).requires_grad_(), class_graph(torch.tensor([0, 1, 1, 2, 2]), torch.arange(7) % 3)
-    value = graph_info_nce(s, edges, 0.5)
-    p, q = (s.detach() / 0.5).softmax(1), (s.detach() / 0.5).softmax(0)
-    listed = [(p[i, j] * q[i, j]).log() for i in range(5) for j in range(7) if edges[i, j]]
-    close(value.detach(), -sum(listed) / (2 * len(listed)))
-    value.backward()
-    pull = edges - (edges.sum(1, keepdim=True) * p + edges.sum(0, keepdim=True) * q) / 2
-    close(-s.grad, pull / (0.5 * edges.sum()))
+def test_the_loss_is_over_the_edges_before_the_partition_and_blocks_are_whole(monkeypatch):
+    _, noisy, count = graphs_and_counts(monkeypatch)
+    _, blocks, count_after = graphs_and_counts(monkeypatch, clusters=3, partition="blocks")
+    assert count == count_after == float(noisy.sum())
+    assert float(blocks.sum()) == 3 * 8 * 8 != count  # exact at p' = 0.1
+    assert graphs_and_counts(monkeypatch, schedule="AdamW", rows="random")[2] is None
 
 
-def test_info_nce_is_taken_entry_by_entry_of_a_batch_and_is_never_below_its_entropy():
-    s, edges = rows(4, 6, 6), class_graph(torch.arange(6) // 2, torch.arange(6) // 2)
-    values = graph_info_nce(s, edges)
-    close(values[2], graph_info_nce(s[2], edges))
-    close(graph_info_nce(1e3 * edges, edges), torch.tensor(2.0, dtype=torch.float64).log())  # two partners for each
-    assert bool((values > torch.tensor(2.0).log()).all())
-
-
-def test_encoders_have_the_published_layers():
-    images = torch.rand(3, 1, 28, 28, generator=torch.Generator().manual_seed(0))
-    sizes = (1 * 8 + 8 * 16 + 16 * 64 + 64 * 128) * 9 + 8 + 16 + 64 + 128 + 2 * (16 + 128)
-    head = 128 * 49 * 512 + 512 * 256 + 256 * 128 + 512 + 256 + 128
-    assert sum(p.numel() for p in convolutional().parameters()) == sizes + head
-    layers = 784 * 512 + 512 * 256 + 256 * 128 + 3 * (512 + 256) + 128
-    assert sum(p.numel() for p in dense().parameters()) == layers
-    for net in (convolutional(), dense()):
-        assert net(images).shape == (3, 128)
-
-
-@pytest.mark.parametrize("settings", [{}, {"optimizer": published_sgd, "batch_size": 100}])
-def test_training_repeats_itself_looks_when_told_and_leaves_global_random_numbers_alone(settings):
-    data, state = toys(0), torch.get_rng_state()
-    edges = class_graph(data.labels, data.labels)
-    settings = {"batch_size": 12, **settings, "epochs": 4, "every": 3, "seed": 5}
-
-    def look(f, g):
-        assert not f.training
-        assert not g.training
-        return f(section_5_1.as_pixels(data.images[:2])).sum().item()
-
-    first = train_networks(data.images, data.images, edges, look, **settings)
-    assert first[0] == [0, 1, 2, 3, 4]
-    assert first == train_networks(data.images, data.images, edges, look, **settings)
-    assert first[1] != train_networks(data.images, data.images, edges, look, **{**settings, "seed": 6})[1]
-    assert torch.equal(state, torch.get_rng_state())
-
-
-def test_training_on_a_graph_of_classes_finds_the_classes_and_equal_graphs_are_trained_once(monkeypatch):
-    monkeypatch.setattr(section_5_1, "TESTS", (30, 20))
-    graphs = []
+def test_algorithm_2_is_given_the_noisy_graph_and_its_answer_is_trained_on(monkeypatch):
+    noisy = graphs_and_counts(monkeypatch)[1]
+    given = []
     monkeypatch.setattr(
-        section_5_1,
-        "train_networks",
-        lambda a, b, edges, *rest, **s: graphs.append(edges) or train_networks(a, b, edges, *rest, **s),
+        graph, "algorithm_2", lambda e, k, seed: given.append((e, k, seed)) or torch.tril(e), raising=False
     )
-    first, second = toys(0), toys(1)
-    runs = sweep_flips(first, second, (0.0, 0.1), clusters=3, seeds=[3], images=8, epochs=3, batch_size=12)
-    assert [(r["flip"], r["clusters"]) for r in runs] == [(0.0, None), (0.0, 3), (0.1, None), (0.1, 3)]
-    assert len(graphs) == 2  # the clean one and the noisy one: at p = 0.1 the partition of 24 images is exact
-    assert float(graphs[1].sum()) != float(graphs[0].sum())
-    clean, same, _, parted = (r["accuracy"] for r in runs)
-    assert clean[0] < 0.7 < clean[-1]
-    assert clean == same == parted
-    json.dumps(runs)
-    alone = experiment(first, second, 0.0, images=8, seed=3, epochs=3, batch_size=12)
-    assert alone == runs[0]
+    _, left, count = graphs_and_counts(monkeypatch, clusters=3, seed=0)
+    assert torch.equal(given[0][0], noisy)
+    assert given[0][1:] == (3, 0)
+    assert torch.equal(left, torch.tril(noisy))
+    assert count == float(noisy.sum())
 
 
-def test_the_stored_file_is_json_that_names_its_command_and_holds_every_run(monkeypatch, tmp_path):
-    for name in ("load_fashion_mnist", "load_mnist"):
-        monkeypatch.setattr(section_5_1, name, lambda: None)
-    monkeypatch.setattr(section_5_1, "experiment", lambda *rest, **s: {"images": s["images"]})
-    monkeypatch.setattr(section_5_1, "sweep_flips", lambda *rest, seeds, **s: [{"seed": seeds[0]}] * 2)
-    section_5_1.main(str(tmp_path / "new" / "x.json"), draws=2)
-    stored = json.loads((tmp_path / "new" / "x.json").read_text())
-    assert stored["command"] == f"python -m mmcl.experiments.section_5_1 {tmp_path / 'new' / 'x.json'}"
-    assert stored["published"] == [{"images": 10}, {"images": 50}]
-    assert [r["seed"] for r in stored["runs"]] == [0, 0, 1, 1]
-    assert len(stored["date"]) == 10
+def test_rows_are_the_first_of_each_class_or_random_ones(monkeypatch):
+    data = toys(0, train_rows=60)
+    monkeypatch.setattr(section_5_1, "train", lambda *rest, **other: {})
+    for rows, equal in (("first", True), ("random", False)):
+        seen = []
+        monkeypatch.setattr(section_5_1, "Training", lambda x, *rest, seen=seen: seen.append(x))
+        experiment(data, data, 0.0, images=8, rows=rows)
+        first = sorted(data.rows[:24].flatten(1).sum(1).tolist())
+        assert (sorted(seen[0].flatten(1).sum(1).tolist()) == first) is equal
 
 
-def test_bad_arguments_of_training_are_named():
-    data = toys(0)
-    edges = class_graph(data.labels, data.labels)
-    for wrong in ({"batch_size": 1}, {"epochs": -1}, {"every": 0}):
-        with pytest.raises(ValueError, match=f"{next(iter(wrong))} = "):
-            train_networks(data.images, data.images, edges, lambda f, g: 0, **wrong)
+def test_training_on_a_graph_of_classes_finds_the_classes_and_equal_graphs_are_trained_once():
+    first, second, known = toys(0), toys(1), {}
+    setting = dict(schedule="AdamW", rows="random", images=8, steps=6, seed=3, known=known)
+    clean = experiment(first, second, 0.0, **setting)
+    parted = experiment(first, second, 0.1, 3, "blocks", **setting)
+    assert len(known) == 1  # at p' = 0.1 the partition of 24 images is exact
+    assert clean["accuracy"] == parted["accuracy"]
+    assert clean["accuracy"][0] < 0.7 < clean["accuracy"][-1]
+    assert clean["step"] == [0, 1, 5, 6]
+    assert (parted["flip"], parted["clusters"], parted["partition"]) == (0.1, 3, "blocks")
+    assert (clean["clusters"], clean["partition"]) == (None, None)
+    json.dumps(parted)
+
+
+def toy_plan():
+    default = dict(clusters=None, steps=2, rows="first", images=8, seed=0)
+    some = dict(flip=0.1, schedule="published"), dict(flip=0.1, schedule="constant rate")
+    return [default | run for run in (*some, dict(flip=0.1, clusters=3, partition="blocks", schedule="published"))]
+
+
+def test_a_file_made_in_two_goes_is_the_file_made_in_one(monkeypatch, tmp_path):
+    for name, seed in (("load_fashion_mnist", 0), ("load_mnist", 1)):
+        monkeypatch.setattr(section_5_1, name, lambda seed=seed: toys(seed))
+    monkeypatch.setattr(section_5_1, "plan", toy_plan)
+    whole, parts = tmp_path / "new" / "x.json", tmp_path / "parts.json"
+    main(str(whole))
+    made = []
+
+    def stops(*rest, **setting):
+        if len(made) == 1:
+            raise KeyboardInterrupt
+        made.append(setting)
+        return experiment(*rest, **setting)
+
+    with monkeypatch.context() as interrupted:
+        interrupted.setattr(section_5_1, "experiment", stops)
+        with pytest.raises(KeyboardInterrupt):
+            main(str(parts))
+    assert len(json.loads(parts.read_text())["runs"]) == 1
+    main(str(parts), resume=True)
+    a, b = (json.loads(path.read_text()) for path in (whole, parts))
+    assert a["runs"] == b["runs"]
+    assert len(a["runs"]) == 3
+    assert a["command"] == f"python -m mmcl.experiments.section_5_1 {whole}"
+    monkeypatch.setattr(section_5_1, "experiment", lambda *rest, **setting: pytest.fail("made twice"))
+    main(str(parts), resume=True)
+    assert [p.name for p in tmp_path.glob("*.part")] == []
+
+
+def test_every_run_of_the_plan_is_named_in_full_and_once():
+    runs = plan()
+    keys = {"flip", "clusters", "schedule", "steps", "rows", "images", "seed"}
+    assert all(keys <= set(run) <= keys | {"partition"} for run in runs)
+    assert all((run["clusters"] is None) == ("partition" not in run) for run in runs)
+    assert all(run["schedule"] in SCHEDULES for run in runs)
+    assert len({tuple(sorted(map(str, run.items()))) for run in runs}) == len(runs)
+
+
+def test_too_few_images_are_an_error():
     with pytest.raises(ValueError, match="fewer than 50"):
-        experiment(data, data, 0.0)
+        experiment(toys(0), toys(1), 0.0)

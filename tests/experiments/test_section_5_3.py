@@ -5,6 +5,8 @@ import torch
 from torch import nn
 
 from mmcl.experiments import heads, section_5_3
+from mmcl.experiments.heads import Descent, Streams
+from mmcl.experiments.labelled import Labelled
 from mmcl.losses import LOSSES
 
 WIDTH = 6
@@ -16,6 +18,11 @@ def codes(n=40, seed=0):
     labels = torch.arange(n) % 3
     centres = 3 * torch.randn(2, 3, WIDTH, generator=generator)
     return [c[labels] + torch.randn(n, WIDTH, generator=generator) for c in centres], labels
+
+
+def streams(rows, *how):
+    """Streams that use the same rows of both modalities."""
+    return Streams(rows, rows, how)
 
 
 def as_module(stream):
@@ -74,7 +81,7 @@ def test_one_step_on_pairs_is_that_of_torch_layers_under_adamw():
     (x, w), _ = codes(n=8)
     start = heads.random_heads(1, WIDTH, seed=2)
     rows = torch.arange(8).unsqueeze(0)
-    after = heads.train_heads(start, x, w, rows, rows, ["pairs"], epochs=1, lr=0.01, batch_size=8)
+    after = heads.train_heads(start, x, w, streams(rows, "pairs"), Descent(epochs=1, lr=0.01, batch_size=8))
     modules = [as_module(start[0, m]) for m in range(2)]
     optimizer = torch.optim.AdamW([p for m in modules for p in m.parameters()], lr=0.01)
     z, v = (nn.functional.normalize(m(a), dim=-1) for m, a in zip(modules, (x, w), strict=True))
@@ -91,9 +98,9 @@ def test_one_step_on_pairs_is_that_of_torch_layers_under_adamw():
 def test_streams_trained_together_are_those_trained_alone(how):
     (x, w), _ = codes()
     start, rows = heads.random_heads(2, WIDTH, seed=4), torch.stack([torch.arange(40), torch.arange(40).flip(0)])
-    arguments = dict(epochs=2, lr=0.01, batch_size=16, seed=7)
-    together = heads.train_heads(start, x, w, rows, rows, [how, "pairs"], **arguments)
-    alone = heads.train_heads(start[:1], x, w, rows[:1], rows[:1], [how], **arguments)
+    descent = Descent(epochs=2, lr=0.01, batch_size=16)
+    together = heads.train_heads(start, x, w, streams(rows, how, "pairs"), descent, seed=7)
+    alone = heads.train_heads(start[:1], x, w, streams(rows[:1], how), descent, seed=7)
     torch.testing.assert_close(together[:1], alone, rtol=1e-3, atol=1e-5)
     assert float((start - together).abs().max()) > 1e-3
 
@@ -104,8 +111,10 @@ def test_the_model_that_detects_is_the_one_handed_back():
     other = heads.random_heads(1, WIDTH, seed=9)
 
     def run(answer):
-        return heads.train_heads(start, x, w, rows, rows, ["detected"], epochs=3, lr=0.01, batch_size=20,
-                           after_epoch=lambda epoch, h: seen.append(epoch) or answer)  # fmt: skip
+        descent = Descent(epochs=3, lr=0.01, batch_size=20)
+        return heads.train_heads(
+            start, x, w, streams(rows, "detected"), descent, after_epoch=lambda epoch, h: seen.append(epoch) or answer
+        )
 
     assert float((run(None) - run(other)).abs().max()) > 1e-4
     torch.testing.assert_close(run(None), run(start))
@@ -123,22 +132,41 @@ def test_accuracy_is_that_of_a_double_loop():
 
 @pytest.mark.parametrize(
     ("wrong", "say"),
-    [({"how": ["guess"]}, "guess"), ({"how": ["pairs", "pairs"]}, "1 streams"), ({"lr": 0.0}, "lr = 0.0"),
-     ({"tau": -1.0}, "tau = -1.0"), ({"epochs": 0}, "epochs = 0"), ({"batch_size": 1}, "batch_size = 1")],
+    [({"lr": 0.0}, "lr = 0.0"), ({"tau": -1.0}, "tau = -1.0"), ({"epochs": 0}, "epochs = 0"),
+     ({"batch_size": 1}, "batch_size = 1")],
 )  # fmt: skip
-def test_bad_arguments_are_named(wrong, say):
-    (x, w), _ = codes()
-    rows = torch.arange(40).unsqueeze(0)
-    arguments = {"how": ["pairs"], "epochs": 1, "lr": 0.01} | wrong
+def test_bad_numbers_of_a_descent_are_named(wrong, say):
     with pytest.raises(ValueError, match=say):
-        heads.train_heads(heads.random_heads(1, WIDTH), x, w, rows, rows, **arguments)
+        Descent(**({"epochs": 1, "lr": 0.01} | wrong))
 
 
-def test_the_study_learns_from_pairs_and_reports_what_it_promises():
+@pytest.mark.parametrize(("how", "say"), [(["guess"], "guess"), (["pairs", "pairs"], "1 streams")])
+def test_bad_ways_of_streams_are_named(how, say):
+    (x, w), _ = codes()
+    walked = streams(torch.arange(40).unsqueeze(0), *how)
+    with pytest.raises(ValueError, match=say):
+        heads.train_heads(heads.random_heads(1, WIDTH), x, w, walked, Descent(1, 0.01))
+
+
+def test_a_pass_sees_every_row_once_keeps_pairs_together_and_walks_modalities_apart_where_it_detects():
+    rows = torch.stack([torch.arange(50), 100 + torch.arange(50)])
+    walked = Streams(rows, rows + 1000, ["pairs", "detected"])
+    batches = list(walked.batches(20, torch.Generator().manual_seed(0)))
+    assert [a.shape for a, _ in batches] == [(2, 20), (2, 20), (2, 10)]
+    a, b = (torch.cat(side, 1) for side in zip(*batches, strict=True))
+    assert torch.equal(a.sort(1).values, rows)
+    assert torch.equal(b.sort(1).values, rows + 1000)
+    assert torch.equal(b[0], a[0] + 1000)
+    assert int((b[1] == a[1] + 1000).sum()) < 10
+    assert not torch.equal(a[0], rows[0])
+
+
+def test_the_curves_rise_on_pairs_and_have_the_shapes_they_promise():
     (x, w), labels = codes(n=300, seed=6)
     (xt, wt), labels_test = codes(n=90, seed=6)
-    sides = [section_5_3.Coded(a, labels, b, labels_test) for a, b in ((x, xt), (w, wt))]
-    found = section_5_3.accuracy_curves(*sides, draws=2, n=60, epochs=40, loops=1, queries=90)
+    sides = [Labelled(a, labels, b, labels_test) for a, b in ((x, xt), (w, wt))]
+    schedule = section_5_3.Schedule(draws=2, pairs=60, epochs=40, loops=1, queries=90)
+    found = section_5_3.accuracy_curves(*sides, schedule)
     assert found["paired"].shape == (2, 40)
     assert all(found[how].shape == (2, section_5_3.LOOP) for how in heads.HOW)
     assert float(found["paired"][:, -1].min()) > 0.6 > 1.5 / 3

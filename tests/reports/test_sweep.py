@@ -2,18 +2,23 @@ import csv
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
+from concurrent.futures import Executor, Future
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import pytest
 
+import mmcl
 from mmcl.reports import answer, compare, sweep
 from mmcl.reports.__main__ import main
 from mmcl.reports.parameters import UsageError
 from mmcl.reports.sweep import grid_of
 
+ROOT = Path(mmcl.__file__).parents[1]
 NOTEBOOK = r"""# %% [markdown]
 # # 1 A sum of $n$ numbers
 
@@ -68,6 +73,12 @@ def one_by_one(tmp_path_factory):
     status, folder = run(notebook_in(tmp_path_factory.mktemp("one")), FOUR)
     assert status == 0
     return lines(folder)
+
+
+def children(pid: int) -> list[int]:
+    """The processes that a process has started."""
+    listed = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True).stdout
+    return [int(line) for line in listed.split()]
 
 
 def grid(folder: Path, text: str) -> Path:
@@ -209,27 +220,41 @@ def test_the_numbers_are_the_same_whatever_the_number_of_processes(source, one_b
     assert len({row["measured"] for row in one_by_one if row["id"] == "1.1"}) == 4
 
 
-def test_points_of_a_killed_process_are_run_again(source, monkeypatch):
-    real, calls = sweep.joblib.Parallel, []
-
-    def broken(**options):
-        calls.append(options)
-        if len(calls) == 1:
-            return lambda tasks: (_ for _ in ()).throw(BrokenProcessPool("killed"))
-        return real(**options)
-
-    monkeypatch.setattr(sweep.joblib, "Parallel", broken)
+def test_points_of_a_killed_process_are_run_again_and_no_other(source, capsys):
+    """The second point kills the process that runs its kernel, once."""
+    kill = (
+        "if n == 3 and not os.path.exists('killed'):\n    open('killed', 'w').close()\n    os.kill(os.getppid(), 9)\n"
+    )
+    source.write_text(NOTEBOOK.replace("if n == 13:", kill + "if n == 13:"))
     status, folder = run(source, "n: [2, 3]\n")
-    assert (status, len(calls), len(made_at(folder))) == (0, 2, 2)
+    assert (status, len(made_at(folder))) == (0, 2)
+    assert capsys.readouterr().err.count("a process was killed") == 1
+    assert [row["measured"] for row in lines(folder) if row["id"] == "twice"] == ["4.0", "6.0"]
+    assert (source.parent / "killed").exists()
 
 
 def test_a_sweep_whose_processes_are_always_killed_ends_with_a_sentence(source, monkeypatch, capsys):
-    def broken(**options):
-        return lambda tasks: (_ for _ in ()).throw(BrokenProcessPool("killed"))
+    class Broken(Executor):
+        def submit(self, function, *task):
+            (future := Future()).set_exception(BrokenProcessPool("killed"))
+            return future
 
-    monkeypatch.setattr(sweep.joblib, "Parallel", broken)
+    monkeypatch.setattr(sweep, "ProcessPoolExecutor", lambda *_, **__: Broken())
     assert run(source, "n: [2, 3]\n")[0] == 1
-    assert "try fewer of them with -j" in capsys.readouterr().err
+    printed = capsys.readouterr().err
+    assert printed.count("a process was killed") == 4
+    assert "try fewer of them with -j" in printed
+
+
+def test_an_interrupt_ends_the_processes_at_once(source):
+    """Sent to the process that asks alone, as ``kill`` does; a point would take a minute."""
+    command = [sys.executable, "-m", "mmcl", "sweep", str(source), str(grid(source.parent, "n: [2, 3]\npause: 60.0\n"))]
+    with subprocess.Popen([*command, "-j", "2", "-o", str(source.parent / "out")], cwd=ROOT) as asking:
+        while len(workers := children(asking.pid)) < 3 or not all(map(children, workers[1:])):
+            time.sleep(0.1)
+        asking.send_signal(signal.SIGINT)
+        assert asking.wait(20) == 130
+    assert not list(source.parent.rglob("claims.json"))
 
 
 def test_a_worker_with_other_code_computes_nothing(source):
@@ -239,9 +264,13 @@ def test_a_worker_with_other_code_computes_nothing(source):
     assert "another mmcl" in found["problem"]
 
 
-def test_numbers_are_listed_by_number_then_by_name():
-    ids = ["error", "2.10", "2.9b", "10.1", "2.9a", "2.9", "a1", "1"]
-    assert sorted(ids, key=compare._natural) == ["1", "2.9", "2.9a", "2.9b", "2.10", "10.1", "a1", "error"]
+def test_numbers_are_listed_as_the_chapter_makes_them_claims_first():
+    def found(n, *ids):
+        claims = [{"id": i, "statement": "", "measured": n, "expected": 0, "below": 1, "above": 1} for i in ids]
+        return {"parameters": {"n": n}, "claims": claims, "numbers": [{"id": "error", "statement": "", "measured": n}]}
+
+    numbers = compare.numbers([found(1, "thm-3.1.rate", "2.9"), found(2, "thm-3.1.rate", "2.9", "2.10")], {"n": [1, 2]})
+    assert [n["id"] for n in numbers] == ["thm-3.1.rate", "2.9", "2.10", "error"]
 
 
 # ---------------------------------------------------------------- dask
