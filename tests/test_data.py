@@ -1,12 +1,20 @@
-"""The spiked model without its kinds of noise."""
+"""The spiked model (3.2): rows, moments, kinds of noise, and who is whose partner."""
 
 import math
 
 import pytest
 import torch
+from helpers import normal
 
 from mmcl._checks import as_generator
+from mmcl.covariance import cross_covariance
 from mmcl.data import spiked
+from mmcl.metrics import sin_theta
+from mmcl.spectral import fit
+
+
+def close(a, b, tol=1e-10):
+    torch.testing.assert_close(torch.as_tensor(a), torch.as_tensor(b), rtol=tol, atol=tol)
 
 
 def test_spiked_has_the_shapes_it_promises():
@@ -62,6 +70,95 @@ def test_exactly_the_share_of_pairs_is_wrong_and_only_those_differ(share, count)
     assert count in (0, 20) or not torch.equal(data.wrong[0], data.wrong[1])
 
 
+@pytest.mark.parametrize("draws", [None, 4])
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 1.0])
+def test_partners_are_a_permutation_of_the_sample_whose_fixed_points_are_the_right_pairs(share, draws):
+    p = spiked(20, 4, 4, 2, wrong_share=share, draws=draws, seed=2)
+    rows = torch.arange(20).expand_as(p.partner)
+    assert torch.equal(p.partner.sort(-1).values, rows)
+    assert torch.equal(p.partner == rows, ~p.wrong)
+    assert torch.equal(p.z_tilde.take_along_dim(p.partner.unsqueeze(-1), -2), p.z)
+
+
+def test_fresh_latents_have_no_partner_in_the_sample():
+    p = spiked(20, 4, 4, 2, wrong_share=0.4, draws=3, seed=2, wrong="fresh")
+    assert torch.equal(p.partner, torch.arange(20).expand(3, 20).masked_fill(p.wrong, -1))
+    distances = torch.cdist(p.z_tilde, p.z)
+    assert float(distances.amin(-1)[p.wrong].min()) > 1e-3
+    assert float(distances.amin(-1)[~p.wrong].max()) < 1e-12
+
+
+@pytest.mark.parametrize(("kind", "count"), [("permuted", 2), ("fresh", 1)])
+def test_one_wrong_pair_alone_cannot_be_permuted_and_becomes_two(kind, count):
+    assert spiked(10, 4, 4, 2, wrong_share=0.1, draws=3, wrong=kind).wrong.sum(-1).tolist() == [count] * 3
+    assert not bool(spiked(10, 4, 4, 2, wrong_share=0.04, wrong=kind).wrong.any())
+
+
+def test_kinds_of_wrong_pairs_share_all_but_the_latents_of_the_wrong_rows():
+    a, b = (spiked(30, 5, 4, 2, wrong_share=0.5, seed=3, wrong=kind) for kind in ("permuted", "fresh"))
+    for name in ("x", "u1", "u2", "z", "wrong", "noise"):
+        assert torch.equal(getattr(a, name), getattr(b, name))
+    close(a.x_tilde - a.z_tilde @ a.u2.mT, b.x_tilde - b.z_tilde @ b.u2.mT)
+
+
+@pytest.mark.parametrize(("kind", "changed"), [("permuted", 1), ("fresh", 0)])
+def test_a_larger_share_keeps_the_wrong_pairs_of_a_smaller_one(kind, changed):
+    few, more = (spiked(40, 5, 4, 2, wrong_share=share, seed=4, wrong=kind) for share in (0.25, 0.6))
+    assert torch.equal(few.x, more.x)
+    assert bool((more.wrong >= few.wrong).all())
+    assert int((few.x_tilde != more.x_tilde).any(-1)[few.wrong].sum()) == changed
+
+
+@pytest.mark.parametrize(("n", "share"), [(20, 0.5), (20, 1.0), (100, 0.5)])
+def test_signal_left_in_s_is_m_minus_1_over_n_minus_1_if_permuted_and_m_over_n_if_fresh(n, share):
+    m = n - round(share * n)
+    for kind, expected in (("permuted", (m - 1) / (n - 1)), ("fresh", m / n)):
+        p = spiked(n, 6, 6, 3, noise_std=0.5, wrong_share=share, draws=40_000 // n, seed=5, wrong=kind)
+        left = (p.u1.mT @ cross_covariance(p.x, p.x_tilde) @ p.u2).diagonal(dim1=-2, dim2=-1).mean(-1)
+        error = float(left.std()) / len(left) ** 0.5
+        assert abs(float(left.mean()) - expected) < 3 * error
+        assert n == 100 or share / (n - 1) > 6 * error  # where the two kinds are told apart
+
+
+def test_error_of_the_linear_loss_is_the_same_for_both_kinds_of_wrong_pairs():
+    found = []
+    for kind in ("permuted", "fresh"):
+        p = spiked(200, 30, 30, 5, noise_std=0.5, wrong_share=0.5, draws=200, seed=6, wrong=kind)
+        found.append(sin_theta(fit(p.x, p.x_tilde, 5).g1.mT, p.u1))
+    error = (found[0].var() + found[1].var()).div(200).sqrt()
+    assert abs(found[0].mean() - found[1].mean()) < 3 * error
+
+
+@pytest.mark.parametrize("kind", ["isotropic", "diagonal", "correlated"])
+def test_sample_covariances_of_the_spiked_model_approach_those_it_says(kind):
+    n, signal = 200_000, (2.0, 1.0, 0.5)
+    p = spiked(n, 8, 6, 3, noise_std=(1.0, 0.5), noise=kind, signal=signal, wrong_share=0.25, seed=3)
+    z = torch.diag(torch.tensor(signal, dtype=torch.float64))
+    bound = 5 * 6 / n**0.5  # five standard errors of an entry, whose standard deviation is below 6
+    close(p.x.mT @ p.x / n, p.u1 @ z @ p.u1.mT + p.noise, bound)
+    close(p.x_tilde.mT @ p.x_tilde / n, p.u2 @ z @ p.u2.mT + p.noise_tilde, bound)
+    close(p.x.mT @ p.x_tilde / n, 0.75 * p.u1 @ z @ p.u2.mT, bound)
+    assert int(p.wrong.sum()) == n // 4
+    assert torch.equal(p.wrong, (p.z != p.z_tilde).any(-1))
+
+
+def test_kinds_of_noise_have_the_variances_they_say():
+    p = spiked(5, 40, 30, 5, noise_std=2.0, noise=("diagonal", "correlated"), draws=2)
+    close(p.noise.diagonal(dim1=-2, dim2=-1)[:, :5], torch.full((2, 5), 16.0, dtype=torch.float64))
+    close(p.noise[0, 5, 5], torch.tensor(0.8, dtype=torch.float64))
+    close(p.noise[0, -1, -1], torch.tensor(4.0, dtype=torch.float64))
+    expected = torch.tensor([2.0] * 25 + [14.0] * 5, dtype=torch.float64).expand(2, 30)
+    close(torch.linalg.eigvalsh(p.noise_tilde), expected)
+
+
+def test_a_given_covariance_is_taken_as_it_is_even_when_singular():
+    a = normal(7, 2)
+    p = spiked(100_000, 7, 5, 2, noise=((a @ a.mT).numpy(), torch.zeros(5, 5)), seed=4)
+    residual = p.x - p.z @ p.u1.mT
+    close(residual.mT @ residual / 100_000, a @ a.mT, 0.15)
+    close(p.x_tilde, p.z_tilde @ p.u2.mT)
+
+
 def test_the_seed_decides_everything_and_the_global_state_nothing():
     def same(a, b):
         return [torch.equal(p, q) for p, q in zip(vars(a).values(), vars(b).values(), strict=True)]
@@ -95,6 +192,10 @@ def test_a_generator_goes_on_from_where_it_is():
         ({"noise_std": -1.0}, "noise_std = -1.0"),
         ({"noise_std": (0.1, -2.0)}, r"noise_std = \(0.1, -2.0\)"),
         ({"signal": 0.0}, "signal = 0.0"),
+        ({"wrong": "shifted"}, "wrong = 'shifted'; use 'permuted' or 'fresh'"),
+        ({"noise": "pink"}, "noise = 'pink'"),
+        ({"noise": -torch.eye(5)}, "positive semidefinite"),
+        ({"noise": torch.eye(4)}, r"\(4, 4\) is not a covariance of 5 coordinates"),
         ({"signal": [1.0, 2.0, 3.0]}, r"signal = \[1.0, 2.0, 3.0\]; give one positive variance or 2"),
     ],
     ids=str,
