@@ -27,7 +27,7 @@ d2: int = 39  # dimension of the second modality
 rank: int = 10  # latent dimension r, and the encoders' output dimension
 noise_std: float = 0.3  # standard deviation of the noise; a latent coordinate has variance 1
 overlap: float = 0.5  # share of the unpaired rows that have a partner, in the figure of section 5
-edges: str = "mutual"  # edge rule: top_b, row_and_column_argmax, mutual or assignment
+rule: str = "mutual"  # edge rule: top_b, row_and_column_argmax, mutual or assignment
 score: str = "density_ratio"  # score of rows against rows: inner_product, cosine or density_ratio
 draws: int = 10  # independent data sets per point
 epochs: int = 100  # of the published training, in each of its two stages
@@ -64,8 +64,8 @@ from mmcl.spectral import fit
 from mmcl.training import random_encoders
 from mmcl.unpaired import UnpairedLoss
 
-if edges not in EDGE_RULES or score not in SCORES or sorted(set(n_unpaired)) != n_unpaired or not 0 <= overlap <= 1:
-    raise ValueError(f"edges = {edges!r}, score = {score!r}, n_unpaired = {n_unpaired}, overlap = {overlap}: use one "
+if rule not in EDGE_RULES or score not in SCORES or sorted(set(n_unpaired)) != n_unpaired or not 0 <= overlap <= 1:
+    raise ValueError(f"rule = {rule!r}, score = {score!r}, n_unpaired = {n_unpaired}, overlap = {overlap}: use one "
                      "of "
                      f"{list(EDGE_RULES)}, one of {list(SCORES)}, increasing sizes, and a share")
 if min(draws, splits) < 2 or 4 * n // 5 <= rank or rank >= min(d1, d2) or min(n, *n_unpaired) < batch_size:
@@ -231,7 +231,7 @@ for rows in n_unpaired:
     p, pairs, rest, test = data(rows)
     each = [tuple((a[i], b[i]) for a, b in (pairs, rest, test)) for i in range(draws)]
     for into, method in ((closed, lambda a, b: calibrate(fit(*a, rank), *a)),
-                         (refitted, lambda a, b: detect_and_refit(*a, *b, rank, edges, score))):
+                         (refitted, lambda a, b: detect_and_refit(*a, *b, rank, rule, score))):
         into.append(torch.stack([measured(method(a, b), c, u) for (a, b, c), u in zip(each, p.u1, strict=True)], -1))
     known.append(sin_theta(fit(p.x[:, : n + rows], p.x_tilde[:, : n + rows], rank).g1.mT, p.u1))
 closed, refitted, known = torch.stack(closed), torch.stack(refitted), torch.stack(known)  # (N, measure, draw)
@@ -245,7 +245,7 @@ record("error_pairs", "error of the subspace from the pairs alone", closed[-1, 2
 record("error_refit", "error of the subspace after detect and refit, largest N", refitted[-1, 2].mean())
 claim("3.4", "top-1 by cosine, pairs alone: closed form minus published training (lower limit)", interval(gain)[1], 0,
       tolerance=(0, inf))
-if limit > 0.3 and n_unpaired[-1] >= n and score == "density_ratio" and edges in ("mutual", "assignment"):
+if limit > 0.3 and n_unpaired[-1] >= n and score == "density_ratio" and rule in ("mutual", "assignment"):
     gain = closed[-1, 2] - refitted[-1, 2]
     claim("3.5a", f"error of the subspace that N = {n_unpaired[-1]:,} unpaired rows remove (lower limit)",
           interval(gain)[1], 0, tolerance=(0, inf))
@@ -300,7 +300,7 @@ for a, kind in enumerate(kinds):
             p, pairs, rest, _ = data(study_rows, tests=0, offset=1, draws=half, n=m, noise_std=std, noise=kind)
             for i in range(half):
                 rows = [t[i] for t in pairs + rest]
-                found = [detect_and_refit(*rows, rank, edges, score, q, rounds=r) for q, r in ((None, 4), (0.2, 2))]
+                found = [detect_and_refit(*rows, rank, rule, score, q, rounds=r) for q, r in ((None, 4), (0.2, 2))]
                 g = [found[0].history[0].g1, found[0].g1, found[1].g1, fit(p.x[i], p.x_tilde[i], rank).g1]
                 hard[a, b, c, :, i] = torch.stack([sin_theta(e.mT, p.u1[i]) for e in g])
                 right_share[a, b, c, i] = (found[0].pairs[:, 0] == found[0].pairs[:, 1]).double().mean()
@@ -319,7 +319,7 @@ show(figure, alt="Unpaired rows lower the error in isotropic noise everywhere; i
 
 # %%
 better = hard[0, :, :, 1].mean(-1) / hard[0, :, :, 0].mean(-1)
-if study_rows >= n and edges in ("mutual", "assignment") and score == "density_ratio":
+if study_rows >= n and rule in ("mutual", "assignment") and score == "density_ratio":
     claim("3.6a", f"isotropic noise, N = {study_rows:,}: error with unpaired rows over that without, worst setting",
           better.max(), 1, tolerance=(inf, 0))
 kept_safe = hard[:, :, :, 2].mean(-1) / hard[:, :, :, 0].mean(-1)
@@ -421,7 +421,7 @@ show(figure, alt="Measured detection rates lie on the predicted curves, which fa
 # %%
 def precision_recall(change, rows=study_rows, m=n, r=rank, draws=half):
     p, pairs, rest, _ = data(rows, tests=0, offset=2, draws=draws, n=m, rank=r, **change)
-    found = [detect_and_refit(*(t[i] for t in pairs + rest), r, edges, score).pairs for i in range(len(p.x))]
+    found = [detect_and_refit(*(t[i] for t in pairs + rest), r, rule, score).pairs for i in range(len(p.x))]
     right = [(f[:, 0] == f[:, 1]).double() for f in found]
     return torch.stack([torch.stack([v.mean(), v.sum() / rows]) for v in right], -1)
 
@@ -453,7 +453,7 @@ show(figure, alt="Precision and recall against n, N, noise and rank, with the li
 
 # %% [markdown]
 # > Why not the inner product $s_{ij}$ of the loss? Row by row it prefers long rows, whoever's partner they are. In a
-# > complete one-to-one assignment (`edges="assignment"`) the row and column terms of the density ratio add up to the
+# > complete one-to-one assignment (`rule="assignment"`) the row and column terms of the density ratio add up to the
 # > same for every matching, so there the inner product in canonical coordinates *is* the Bayes rule, and the cosine,
 # > which discards lengths, falls behind.
 
@@ -513,7 +513,7 @@ def partial(rows, share, q, offset):
     for x, x_tilde in zip(p.x, p.x_tilde, strict=True):
         args = x[:n], x_tilde[:n], x[n : n + rows], x_tilde[n + rows - partners :]
         plain = fit(*args[:2], rank)
-        some, every = detect_pairs(plain, *args, fdr=max(q)), detect_pairs(plain, *args, edges="mutual")
+        some, every = detect_pairs(plain, *args, fdr=max(q)), detect_pairs(plain, *args, rule="mutual")
         for pairs in [some.pairs[some.rate <= level] for level in q] + [every.pairs]:
             right = float((pairs[:, 0] - pairs[:, 1] == rows - partners).sum())
             out.append([(len(pairs) - right) / max(1, len(pairs)), right / max(1, partners)])
@@ -606,7 +606,7 @@ def mechanism(p, m, rounds=4):
     """From m pairs: weights in the first and the last round; errors of S and of its SVD, from the pairs alone and by
     round; the error of the SVD of N known pairs."""
     known, (x, x_tilde) = (p.x[:m], p.x_tilde[:m]), (p.x[m:], p.x_tilde[m:])
-    looked = list(detect_and_refit(*known, x, x_tilde, rank, edges, score, rounds=rounds).history)
+    looked = list(detect_and_refit(*known, x, x_tilde, rank, rule, score, rounds=rounds).history)
     looked += [looked[-1]] * (rounds - len(looked))
     true = x.mT @ x_tilde / len(x)
     graphs = [known[0].mT @ known[1] / m]
@@ -623,7 +623,7 @@ weights, errors, oracle = (torch.stack(v, -1) for v in zip(*(mechanism(p, start)
 
 # %%
 clear = theory.bayes_top1(study_rows, rank, noise_std) > 0.8
-if clear and edges in ("mutual", "assignment") and score == "density_ratio":
+if clear and rule in ("mutual", "assignment") and score == "density_ratio":
     claim("3.10a", "error of S of the detected graph, last round over first",
           errors[-1, 0].mean() / errors[1, 0].mean(), 1, tolerance=(inf, 0))
     claim("3.10b", f"error of the SVD of the detected graph over that of N = {study_rows:,} known pairs",

@@ -1,14 +1,16 @@
 """Which unpaired rows are partners: density ratios that hold for new pairs, and detection, with error control."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
 from scipy.stats import false_discovery_control
+from torch import Tensor
 
 from mmcl._checks import all_finite, as_rows, at_least, paired, rank_at_most
 from mmcl.beyond.matching import EDGE_RULES, Scores, log_odds
-from mmcl.beyond.ratio import SCORES, density_ratio, gaussian_ratio
+from mmcl.beyond.ratio import SCORES, Encoders, Ratio, density_ratio, gaussian_ratio
 from mmcl.spectral import fit
 
 FACTORS = 1 - torch.logspace(-3, 0, 49, dtype=torch.float64)[:-1]  # tried for the shrinking of correlations
@@ -25,23 +27,23 @@ class DetectedPairs:
         rate: (m,) under error control, the smallest ``fdr`` at which the pair is still detected; else None.
     """
 
-    pairs: torch.Tensor
-    confidence: torch.Tensor
-    rate: torch.Tensor | None = None
+    pairs: Tensor
+    confidence: Tensor
+    rate: Tensor | None = None
 
 
 @dataclass(frozen=True)
 class CrossFit:
     """Known pairs and unpaired rows, and the folds they are dealt into: row i of either belongs to fold i mod folds."""
 
-    x: torch.Tensor
-    x_tilde: torch.Tensor
-    more: torch.Tensor
-    more_tilde: torch.Tensor
+    x: Tensor
+    x_tilde: Tensor
+    more: Tensor
+    more_tilde: Tensor
     rank: int
     folds: int
 
-    def pairs(self, edges, without=None):
+    def pairs(self, edges: Tensor, without: int | None = None) -> tuple[Tensor, Tensor]:
         """The known pairs and the edges as one set of pairs; without the rows of one fold, if it is named."""
         known = torch.arange(len(self.x))
         if without is not None:
@@ -50,11 +52,11 @@ class CrossFit:
         x = torch.cat([self.x[known], self.more[edges[:, 0]]])
         return x, torch.cat([self.x_tilde[known], self.more_tilde[edges[:, 1]]])
 
-    def fold(self, k):
+    def fold(self, k: int) -> tuple[Tensor, Tensor]:
         """The known pairs of one fold."""
         return self.x[k :: self.folds], self.x_tilde[k :: self.folds]
 
-    def models(self, edges):
+    def models(self, edges: Tensor) -> tuple[list[Ratio], Tensor]:
         """A `Ratio` per fold, fitted without it, and the factor by which correlations shrink on new pairs.
 
         Encoders are fitted to make their own pairs agree, so correlations measured on these are too high. The factor
@@ -69,7 +71,9 @@ class CrossFit:
         return [shrunk(r, factor) for r in ratios], factor
 
 
-def cross_fit(x, x_tilde, x_unpaired, x_tilde_unpaired, rank, folds):
+def cross_fit(
+    x: Tensor, x_tilde: Tensor, x_unpaired: Tensor, x_tilde_unpaired: Tensor, rank: int, folds: int
+) -> CrossFit:
     """`CrossFit` from checked input: pairs (n, d), unpaired rows of any number (N1, d1), (N2, d2)."""
     x, x_tilde = paired(x, x_tilde)
     if x.ndim > 2:
@@ -94,7 +98,7 @@ def cross_fit(x, x_tilde, x_unpaired, x_tilde_unpaired, rank, folds):
     return CrossFit(x, x_tilde, *more, rank, folds)
 
 
-def log_likelihood(ratio, x, x_tilde, factors):
+def log_likelihood(ratio: Ratio, x: Tensor, x_tilde: Tensor, factors: Tensor) -> Tensor:
     """Sum over pairs of log p(x, x~) / (p(x) p(x~)) with the correlations times each of the factors (f,)."""
     a, b = ratio.coordinates(x, x_tilde)
     c = factors.to(a).unsqueeze(-1) * ratio.correlations
@@ -102,12 +106,12 @@ def log_likelihood(ratio, x, x_tilde, factors):
     return (along - len(a) / 2 * torch.log1p(-(c**2))).sum(-1).to(factors)
 
 
-def shrunk(ratio, factor):
+def shrunk(ratio: Ratio, factor: Tensor | float) -> Ratio:
     """The same model with weaker correlations."""
     return replace(ratio, correlations=ratio.correlations * factor)
 
 
-def calibrate(fit, x, x_tilde, folds=5):
+def calibrate(fit: Encoders, x: Tensor, x_tilde: Tensor, folds: int = 5) -> Ratio:
     """Encoders together with a Gaussian density ratio that holds for new pairs too.
 
     Args:
@@ -116,22 +120,30 @@ def calibrate(fit, x, x_tilde, folds=5):
         folds: of the cross-fit that finds by how much correlations on new pairs fall short of those on the fitted.
 
     Returns:
-        `mmcl.beyond.matching.Ratio`, for `score_matrix` and `detect_pairs`.
+        `mmcl.beyond.ratio.Ratio`, for `score_matrix` and `detect_pairs`.
 
     Raises:
         ValueError: for bad data, or too few pairs for the folds and the rank.
+
+    Example:
+        >>> from mmcl.data import spiked
+        >>> p = spiked(60, 30, 28, rank=6, noise_std=0.5)
+        >>> g = fit(p.x, p.x_tilde, rank=6)
+        >>> plain, ours = gaussian_ratio(g, p.x, p.x_tilde), calibrate(g, p.x, p.x_tilde)
+        >>> [round(float(r.correlations.mean()), 1) for r in (plain, ours)]  # 0.8 on new pairs
+        [0.9, 0.8]
     """
     rank = fit.g1.shape[-2]
     p = cross_fit(x, x_tilde, torch.empty(0, fit.g1.shape[-1]), torch.empty(0, fit.g2.shape[-1]), rank, folds)
     return calibrated(fit, p, torch.empty(0, 2, dtype=torch.int64))
 
 
-def calibrated(fit, p, edges):
+def calibrated(fit: Encoders, p: CrossFit, edges: Tensor) -> Ratio:
     """`Ratio` of encoders fitted to the known pairs and edges of a `CrossFit`."""
     return shrunk(gaussian_ratio(fit, *p.pairs(edges)), p.models(edges)[1])
 
 
-def score_matrix(fit, x, x_tilde):
+def score_matrix(fit: Encoders, x: Tensor, x_tilde: Tensor) -> Tensor:
     """Log density ratio log p(x_i, x~_j) / (p(x_i) p(x~_j)) of all rows against all rows, in nats.
 
     Args:
@@ -143,14 +155,29 @@ def score_matrix(fit, x, x_tilde):
 
     Raises:
         ValueError: if the fit has no density ratio.
+
+    Example:
+        >>> from mmcl.data import spiked
+        >>> p = spiked(100, 12, 10, rank=4, noise_std=0.05)
+        >>> s = score_matrix(calibrate(fit(p.x, p.x_tilde, rank=4), p.x, p.x_tilde), p.x[:20], p.x_tilde[:20])
+        >>> torch.equal(s.argmax(1), torch.arange(20))
+        True
     """
     a, b = density_ratio(fit, x, x_tilde)
     return a @ b.mT
 
 
 def detect_pairs(
-    fit, x, x_tilde, x_unpaired, x_tilde_unpaired, fdr=None, edges="mutual", score="density_ratio", folds=5
-):
+    fit: Encoders,
+    x: Tensor,
+    x_tilde: Tensor,
+    x_unpaired: Tensor,
+    x_tilde_unpaired: Tensor,
+    fdr: float | None = None,
+    rule: str = "mutual",
+    score: str = "density_ratio",
+    folds: int = 5,
+) -> DetectedPairs:
     """Pairs among rows whose pairing is unknown, by an edge rule, or with a controlled share of wrong ones.
 
     Error control asks for every unpaired row i: is its best candidate its partner? The statistic is the log odds of
@@ -168,8 +195,8 @@ def detect_pairs(
         fdr: None to apply the edge rule to all rows, which supposes that rows have partners; else the largest share
             q of wrong pairs among the detected that is allowed in expectation, between 0 and 1. The smallest p-value
             is 1/(2n + 1), so nothing is detected unless about N / (q (2n + 1)) pairs stand out.
-        edges: a name in `mmcl.unpaired.EDGE_RULES`, without error control.
-        score: a name in `mmcl.unpaired.SCORES`, without error control.
+        rule: edge rule, a name in `mmcl.beyond.matching.EDGE_RULES`, without error control.
+        score: a name in `mmcl.beyond.ratio.SCORES`, without error control.
         folds: of the cross-fit, at least 2.
 
     Returns:
@@ -178,6 +205,14 @@ def detect_pairs(
     Raises:
         ValueError: for bad data, fdr, rule or score.
 
+    Example:
+        >>> from mmcl.data import spiked
+        >>> p = spiked(200, 12, 10, rank=4, noise_std=0.05)
+        >>> known, rest = (p.x[:100], p.x_tilde[:100]), (p.x[100:], p.x_tilde[100:].flip(0))
+        >>> found = detect_pairs(fit(*known, rank=4), *known, *rest, fdr=0.2)
+        >>> len(found.pairs) > 90, bool((found.pairs.sum(1) == 99).double().mean() > 0.8)
+        (True, True)
+
     Reference: V. Vovk, Cross-conformal predictors, 2015 (the p-values); Bates, Candes, Lei, Romano, Sesia, Testing for
     outliers with conformal p-values, Annals of Statistics 2023 (with Benjamini-Hochberg); notebook 03, sections 4, 5.
     """
@@ -185,20 +220,22 @@ def detect_pairs(
     before = getattr(fit, "pairs", torch.empty(0, 2, dtype=torch.int64))
     if len(before) and bool((before.amax(0) >= torch.tensor([len(p.more), len(p.more_tilde)])).any()):
         raise ValueError(f"fit.pairs goes up to {before.amax(0).tolist()}; pass the unpaired rows it was made with")
-    return detect(fit, p, before, *checked(fdr, edges, score))
+    return detect(fit, p, before, *checked(fdr, rule, score))
 
 
-def checked(fdr, edges, score):
+def checked(fdr: float | None, rule: str, score: str) -> tuple[float | None, Callable, Callable]:
     """The three arguments, names replaced by functions."""
     if fdr is not None and not 0 < fdr < 1:
         raise ValueError(f"fdr = {fdr}; use None, or a share between 0 and 1 such as 0.05")
-    for what, name, table in (("edges", edges, EDGE_RULES), ("score", score, SCORES)):
+    for what, name, table in (("rule", rule, EDGE_RULES), ("score", score, SCORES)):
         if name not in table:
             raise ValueError(f"{what} = {name!r}; use one of {', '.join(table)}")
-    return fdr, EDGE_RULES[edges], SCORES[score]
+    return fdr, EDGE_RULES[rule], SCORES[score]
 
 
-def detect(fit, p, before, fdr, rule, score):
+def detect(
+    fit: Encoders, p: CrossFit, before: Tensor, fdr: float | None, rule: Callable, score: Callable
+) -> DetectedPairs:
     """`detect_pairs` after the checks; ``before`` are edges that the fit was made with."""
     if not len(p.more) or not len(p.more_tilde):
         return DetectedPairs(torch.empty(0, 2, dtype=torch.int64), torch.empty(0, dtype=p.x.dtype))
@@ -213,7 +250,7 @@ def detect(fit, p, before, fdr, rule, score):
     return DetectedPairs(found, 1 / (1 + others.clamp(min=0)))
 
 
-def controlled(p, before, fdr):
+def controlled(p: CrossFit, before: Tensor, fdr: float) -> DetectedPairs:
     """Detection at a false discovery rate, see `detect_pairs`."""
     n1, n2 = len(p.more), len(p.more_tilde)
     odds, at = torch.empty(n1, dtype=p.x.dtype), torch.empty(n1, dtype=torch.int64)

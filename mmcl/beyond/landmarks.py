@@ -1,14 +1,17 @@
 """Features of a modality from its unpaired rows alone: eigenvectors of the graph in which rows share near landmarks."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from sklearn.cluster import KMeans
+from torch import Tensor
 from torch.nn.functional import embedding_bag
 
+from mmcl._blocks import row_blocks
 from mmcl._checks import all_finite, as_rows, at_least, rank_at_most
 
-BLOCK = 8192  # rows whose distances to all landmarks are held at a time
+BLOCK = 8_192_000  # distances of rows to landmarks that are held at a time, 64 MB
 
 
 @dataclass(frozen=True)
@@ -22,20 +25,22 @@ class LandmarkFeatures:
         eigenvalues: (m,) of the graph, decreasing, in (0, 1]: how slowly a feature changes along edges.
     """
 
-    landmarks: torch.Tensor
+    landmarks: Tensor
     neighbours: int
-    axes: torch.Tensor
-    eigenvalues: torch.Tensor
+    axes: Tensor
+    eigenvalues: Tensor
 
-    def __call__(self, x, smooth=0.0):
+    def __call__(self, x: Tensor, smooth: float = 0.0) -> Tensor:
         """Features (n, m) of rows (n, d), of unit mean square on the rows fitted to, times eigenvalues^smooth."""
         x = torch.as_tensor(x).to(self.landmarks)
         axes = self.axes * self.eigenvalues**smooth
-        ties = (_ties(block, self.landmarks, self.neighbours) for block in x.split(BLOCK))
+        ties = (_ties(x[here], self.landmarks, self.neighbours) for here in _blocks(x, self.landmarks))
         return torch.cat([embedding_bag(at, axes, per_sample_weights=weights, mode="sum") for at, weights in ties])
 
 
-def landmark_features(x, dimension, landmarks=1000, neighbours=5, sample=20_000, seed=0):
+def landmark_features(
+    x: Tensor, dimension: int, landmarks: int = 1000, neighbours: int = 5, sample: int = 20_000, seed: int = 0
+) -> LandmarkFeatures:
     """Leading non-constant eigenvectors of the normalised graph Z D^-1 Z^T of rows that share landmarks.
 
     Row i has weights z_ij on its nearest landmarks, Gaussian in the distance, that sum to 1; D = diag(Z^T 1). The
@@ -55,6 +60,13 @@ def landmark_features(x, dimension, landmarks=1000, neighbours=5, sample=20_000,
     Raises:
         ValueError: for bad rows or numbers.
 
+    Example:
+        >>> line = torch.linspace(0, 1, 200, dtype=torch.float64).unsqueeze(1)
+        >>> features = landmark_features(line, dimension=1, landmarks=20)
+        >>> slowest = features(line).squeeze(1)  # a half wave along the line
+        >>> bool(slowest[0] * slowest[-1] < 0), round(float(slowest.square().mean()), 6)
+        (True, 1.0)
+
     Reference: W. Liu, J. He, S.-F. Chang, Large Graph Construction for Scalable Semi-Supervised Learning, ICML 2010.
     """
     x = all_finite("x", as_rows("x", x))
@@ -67,7 +79,7 @@ def landmark_features(x, dimension, landmarks=1000, neighbours=5, sample=20_000,
     means = KMeans(landmarks, init="random", n_init=1, max_iter=10, random_state=seed).fit(x[chosen].numpy())
     centres = torch.as_tensor(means.cluster_centers_, dtype=x.dtype)
     gram = torch.zeros(landmarks, landmarks, dtype=x.dtype)  # Z^T Z; its row sums are those of Z^T, since Z 1 = 1
-    for at, weights in (_ties(block, centres, neighbours) for block in x.split(BLOCK)):
+    for at, weights in (_ties(x[here], centres, neighbours) for here in _blocks(x, centres)):
         products = weights.unsqueeze(2) * weights.unsqueeze(1)
         gram.index_put_((at.unsqueeze(2).expand_as(products), at.unsqueeze(1).expand_as(products)), products, True)
     scale = gram.sum(1).clamp(min=1e-6).rsqrt()
@@ -76,7 +88,11 @@ def landmark_features(x, dimension, landmarks=1000, neighbours=5, sample=20_000,
     return LandmarkFeatures(centres, neighbours, len(x) ** 0.5 * scale.unsqueeze(1) * vectors * values.rsqrt(), values)
 
 
-def _ties(x, landmarks, neighbours):
+def _blocks(x: Tensor, landmarks: Tensor) -> Iterator[slice]:
+    return row_blocks(len(x), len(landmarks), BLOCK)
+
+
+def _ties(x: Tensor, landmarks: Tensor, neighbours: int) -> tuple[Tensor, Tensor]:
     """Nearest landmarks (n, s) and their weights: Gaussian, of the width at which the first left out has e^-2."""
     near, at = torch.cdist(x, landmarks).square().topk(neighbours + 1, largest=False)
     weights = torch.exp(-2 * near[:, :-1] / near[:, -1:].clamp(min=1e-12))

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import torch
 from sklearn.cluster import KMeans
+from torch import Tensor
 
 from mmcl._checks import at_least, paired, positive
 
@@ -19,11 +20,13 @@ class DetectedClasses:
         agreement: mean over pairs of log sum_c P(c|x) P(c|x~) / P(c), each pair judged by the others, in nats.
     """
 
-    labels: torch.Tensor
+    labels: Tensor
     agreement: float
 
 
-def detect_classes(x, x_tilde, classes, ridge=0.1, starts=20, moves=100, seed=0):
+def detect_classes(
+    x: Tensor, x_tilde: Tensor, classes: int, ridge: float = 0.1, starts: int = 20, moves: int = 100, seed: int = 0
+) -> DetectedClasses:
     """The partition of the pairs into k classes under which the two modalities agree best.
 
     If class is all that two modalities share, then p(x, x~)/(p(x) p(x~)) = sum_c P(c|x) P(c|x~)/P(c). The partition
@@ -44,6 +47,13 @@ def detect_classes(x, x_tilde, classes, ridge=0.1, starts=20, moves=100, seed=0)
 
     Raises:
         ValueError: for bad data or numbers.
+
+    Example:
+        >>> classes = torch.arange(60) % 3
+        >>> x = torch.eye(3, dtype=torch.float64)[classes]
+        >>> found = detect_classes(x, x.flip(1), classes=3, starts=2, moves=0)
+        >>> len({(int(a), int(b)) for a, b in zip(found.labels, classes)})
+        3
     """
     x, x_tilde = paired(x, x_tilde)
     at_least(2, classes=classes)
@@ -51,7 +61,7 @@ def detect_classes(x, x_tilde, classes, ridge=0.1, starts=20, moves=100, seed=0)
     positive(ridge=ridge)
     smoothers, joined = [_leave_one_out(a, ridge) for a in (x, x_tilde)], torch.cat([x, x_tilde], 1)
 
-    def clusters(rows, k, seed):
+    def clusters(rows: Tensor, k: int, seed: int) -> Tensor:
         found = KMeans(k, n_init=1, random_state=seed).fit(rows.numpy())
         return torch.as_tensor(found.labels_, dtype=torch.int64)
 
@@ -70,11 +80,11 @@ def detect_classes(x, x_tilde, classes, ridge=0.1, starts=20, moves=100, seed=0)
     return best
 
 
-def _agreement(found):
+def _agreement(found: DetectedClasses) -> float:
     return found.agreement
 
 
-def _leave_one_out(x, ridge):
+def _leave_one_out(x: Tensor, ridge: float) -> Tensor:
     """The matrix (n, n) that maps targets to ridge regression's prediction of each row from the other rows."""
     n, centred = len(x), x - x.mean(0)
     gram = centred @ centred.T / n
@@ -83,7 +93,7 @@ def _leave_one_out(x, ridge):
     return (hat - own.diag_embed()) / (1 - own).unsqueeze(1)
 
 
-def _improve(smoothers, labels, classes, steps=30):
+def _improve(smoothers: list[Tensor], labels: Tensor, classes: int, steps: int = 30) -> DetectedClasses:
     """Reassign every pair to its most probable class until nothing changes."""
     for _ in range(steps):
         indicator = torch.nn.functional.one_hot(labels, classes).to(smoothers[0])

@@ -5,14 +5,16 @@ rows and never kept.
 """
 
 import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 from scipy.optimize import linear_sum_assignment
+from torch import Tensor
 
+from mmcl._blocks import BLOCK, row_blocks
 from mmcl._checks import at_least
-from mmcl.covariance import BLOCK
 
 DENSE = 6000**2  # scores that "assignment" keeps, 0.3 GB and a copy; beyond, it is the mutual nearest neighbours
 
@@ -21,43 +23,42 @@ DENSE = 6000**2  # scores that "assignment" keeps, 0.3 GB and a copy; beyond, it
 class Summary:
     """What one walk over the scores keeps: the best of each row (N1,) and its place, of each column (N2,), log-sums."""
 
-    row_best: torch.Tensor
-    row_at: torch.Tensor
-    row_sum: torch.Tensor
-    column_best: torch.Tensor
-    column_sum: torch.Tensor
+    row_best: Tensor
+    row_at: Tensor
+    row_sum: Tensor
+    column_best: Tensor
+    column_sum: Tensor
 
 
 @dataclass(frozen=True)
 class Scores:
     """The scores <a_i, b_j> of all rows of a (N1, k) against all rows of b (N2, k), walked in blocks."""
 
-    a: torch.Tensor
-    b: torch.Tensor
+    a: Tensor
+    b: Tensor
 
     @property
-    def shape(self):
+    def shape(self) -> tuple[int, int]:
+        """N1, N2."""
         return len(self.a), len(self.b)
 
-    def of(self, edges):
+    def of(self, edges: Tensor) -> Tensor:
         """Scores (m,) of edges (m, 2)."""
         return (self.a[edges[:, 0]] * self.b[edges[:, 1]]).sum(-1)
 
-    def blocks(self):
-        """(start, scores of rows start, start + 1, ... against all columns) over blocks that stay in the cache."""
-        size = max(1, BLOCK // 4 // len(self.b))  # 2 MB: larger blocks are slower to get than to fill
-        for start in range(0, len(self.a), size):
-            yield start, self.a[start : start + size] @ self.b.mT
+    def blocks(self) -> Iterator[tuple[slice, Tensor]]:
+        """Blocks of rows and their scores against all columns, 2 MB each (larger ones are slower to get)."""
+        for here in row_blocks(len(self.a), len(self.b), BLOCK // 4):
+            yield here, self.a[here] @ self.b.mT
 
     @cached_property
-    def summary(self):
+    def summary(self) -> Summary:
         """`Summary`, in one walk; log-sums are log sum exp over a row or a column."""
         best, total, shift = self.b.new_full((len(self.b),), -math.inf), 0.0, -math.inf
         # whole from the start: small tensors kept between blocks would keep the room of a block from being used again
         row_best, row_sum = self.a.new_empty(2, len(self.a))
         row_at = torch.empty_like(row_best, dtype=torch.int64)
-        for start, s in self.blocks():
-            here = slice(start, start + len(s))
+        for here, s in self.blocks():
             row_best[here], row_at[here] = s.max(1)
             best = torch.maximum(best, s.amax(0))
             highest = max(shift, float(row_best[here].amax()))
@@ -69,42 +70,65 @@ class Scores:
         return Summary(row_best, row_at, row_sum, best, torch.maximum(shift + total.log(), best))
 
 
-def top_b(scores, count=None):
-    """The ``count`` largest scores of all; by default as many as the smaller side has rows."""
+def top_b(scores: Scores, count: int | None = None) -> Tensor:
+    """The ``count`` largest scores of all; by default as many as the smaller side has rows.
+
+    Example:
+        >>> top_b(Scores(torch.tensor([[1.0], [3.0]]), torch.tensor([[1.0], [2.0]])))
+        tensor([[1, 1],
+                [1, 0]])
+    """
     count = min(scores.shape) if count is None else count
     at_least(1, count=count)
     columns = scores.shape[1]
     if count > scores.shape[0] * columns:
         raise ValueError(f"count = {count} edges; {scores.shape[0]} x {columns} rows have {scores.shape[0] * columns}")
     best, at = scores.a.new_empty(0), torch.empty(0, dtype=torch.int64, device=scores.a.device)
-    for start, s in scores.blocks():
+    for here, s in scores.blocks():
         more, where = s.flatten().topk(min(count, s.numel()))
-        best, at = torch.cat([best, more]), torch.cat([at, where + start * columns])
+        best, at = torch.cat([best, more]), torch.cat([at, where + here.start * columns])
         best, keep = best.topk(min(count, len(best)))
         at = at[keep]
     return torch.stack([at // columns, at % columns], 1)
 
 
-def row_and_column_argmax(scores):
-    """The best column of every row and the best row of every column, each edge once."""
+def row_and_column_argmax(scores: Scores) -> Tensor:
+    """The best column of every row and the best row of every column, each edge once.
+
+    Example:
+        >>> row_and_column_argmax(Scores(torch.tensor([[1.0], [3.0]]), torch.tensor([[1.0], [2.0]])))
+        tensor([[0, 1],
+                [1, 1],
+                [1, 0]])
+    """
     of_row, of_column = scores.summary.row_at, Scores(scores.b, scores.a).summary.row_at
     rows, columns = (torch.arange(size, device=of_row.device) for size in scores.shape)
     new = of_row[of_column] != columns
     return torch.cat([torch.stack([rows, of_row], 1), torch.stack([of_column, columns], 1)[new]])
 
 
-def mutual(scores):
-    """Mutual nearest neighbours: the edges that are the best of their row and of their column."""
+def mutual(scores: Scores) -> Tensor:
+    """Mutual nearest neighbours: the edges that are the best of their row and of their column.
+
+    Example:
+        >>> mutual(Scores(torch.tensor([[1.0], [3.0]]), torch.tensor([[1.0], [2.0]])))
+        tensor([[1, 1]])
+    """
     s = scores.summary
     rows = (s.row_best == s.column_best[s.row_at]).nonzero().squeeze(1)
     return torch.stack([rows, s.row_at[rows]], 1)
 
 
-def assignment(scores):
+def assignment(scores: Scores) -> Tensor:
     """The one-to-one matching of largest total score, min(N1, N2) edges; beyond `DENSE` scores it is `mutual`.
 
     The mutual nearest neighbours are the part of a matching that no other row or column disputes; finding more is
     left to sizes at which the whole matrix can be kept.
+
+    Example:
+        >>> assignment(Scores(torch.tensor([[1.0], [3.0]]), torch.tensor([[1.0], [2.0]])))
+        tensor([[0, 0],
+                [1, 1]])
     """
     if scores.shape[0] * scores.shape[1] > DENSE:
         return mutual(scores)
@@ -112,7 +136,7 @@ def assignment(scores):
     return torch.stack([torch.as_tensor(indices, device=scores.a.device) for indices in found], 1)
 
 
-EDGE_RULES = {
+EDGE_RULES: dict[str, Callable[[Scores], Tensor]] = {  # scores -> edges (m, 2)
     "top_b": top_b,
     "row_and_column_argmax": row_and_column_argmax,
     "mutual": mutual,
@@ -120,7 +144,7 @@ EDGE_RULES = {
 }
 
 
-def log_odds(scores, column_sum, absent, own):
+def log_odds(scores: Scores, column_sum: Tensor, absent: float, own: bool) -> tuple[Tensor, Tensor]:
     """Best log odds of each row's pairs, and the column where: pair (i, j) against all that exclude it.
 
         e^{s_ij} / (absent + sum_{k != j} e^{s_ik} + sum_{k != i} e^{s_kj})
@@ -137,9 +161,8 @@ def log_odds(scores, column_sum, absent, own):
     odds = scores.a.new_empty(len(scores.a))
     at = torch.empty_like(odds, dtype=torch.int64)
     columns = column_sum.clamp(max=300).exp()
-    for start, s in scores.blocks():
+    for here, s in scores.blocks():
         e = s.clamp_(max=300).exp()
         others = e.sum(1, keepdim=True) + columns - (1 + own) * e
-        here = slice(start, start + len(s))
         odds[here], at[here] = (s - (others.clamp_(min=0) + absent).log()).max(1)
     return odds, at

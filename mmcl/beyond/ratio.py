@@ -1,10 +1,23 @@
 """Scores of rows against rows: inner product, cosine, Gaussian density ratio, each an inner product of embeddings."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
+from torch import Tensor
 
 from mmcl._checks import paired
+
+
+class Encoders(Protocol):
+    """Anything with g1 (..., r, d1) and g2 (..., r, d2)."""
+
+    @property
+    def g1(self) -> Tensor: ...
+
+    @property
+    def g2(self) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -20,21 +33,21 @@ class Ratio:
         correlations: (..., r) canonical correlations c, decreasing, in [0, 1).
     """
 
-    g1: torch.Tensor
-    g2: torch.Tensor
-    mean: torch.Tensor
-    mean_tilde: torch.Tensor
-    whiten: torch.Tensor
-    whiten_tilde: torch.Tensor
-    correlations: torch.Tensor
+    g1: Tensor
+    g2: Tensor
+    mean: Tensor
+    mean_tilde: Tensor
+    whiten: Tensor
+    whiten_tilde: Tensor
+    correlations: Tensor
 
-    def coordinates(self, x, x_tilde):
+    def coordinates(self, x: Tensor, x_tilde: Tensor) -> tuple[Tensor, Tensor]:
         """Canonical coordinates (..., n, r) of rows of both modalities."""
         a = (torch.as_tensor(x) @ self.g1.mT - self.mean) @ self.whiten
         return a, (torch.as_tensor(x_tilde) @ self.g2.mT - self.mean_tilde) @ self.whiten_tilde
 
 
-def gaussian_ratio(fit, x, x_tilde):
+def gaussian_ratio(fit: Encoders, x: Tensor, x_tilde: Tensor) -> Ratio:
     """The Gaussian model of the encoded pairs: means, covariances and cross-covariance with divisor n - 1.
 
     Args:
@@ -47,6 +60,14 @@ def gaussian_ratio(fit, x, x_tilde):
 
     Raises:
         ValueError: for bad pairs, or n <= r.
+
+    Example:
+        >>> from mmcl.data import spiked
+        >>> from mmcl.spectral import fit
+        >>> p = spiked(5000, 6, 5, rank=2, noise_std=0.5)
+        >>> ratio = gaussian_ratio(fit(p.x, p.x_tilde, rank=2), p.x, p.x_tilde)
+        >>> [round(float(c), 1) for c in ratio.correlations]  # 1 / (1 + noise_std^2)
+        [0.8, 0.8]
     """
     x, x_tilde = paired(x, x_tilde)
     r = fit.g1.shape[-2]
@@ -64,21 +85,32 @@ def gaussian_ratio(fit, x, x_tilde):
     return Ratio(fit.g1, fit.g2, *means, roots[0] @ u, roots[1] @ vh.mT, c.clamp(max=1 - 1e-6))
 
 
-def inner_product(fit, x, x_tilde):
+def inner_product(fit: Encoders, x: Tensor, x_tilde: Tensor) -> tuple[Tensor, Tensor]:
     """Embeddings of the similarity s_ij = <G1 x_i, G2 x~_j>."""
     return torch.as_tensor(x) @ fit.g1.mT, torch.as_tensor(x_tilde) @ fit.g2.mT
 
 
-def cosine(fit, x, x_tilde):
+def cosine(fit: Encoders, x: Tensor, x_tilde: Tensor) -> tuple[Tensor, Tensor]:
     """Embeddings of the cosine of G1 x_i and G2 x~_j."""
-    return tuple(torch.nn.functional.normalize(z, dim=-1) for z in inner_product(fit, x, x_tilde))
+    z, z_tilde = inner_product(fit, x, x_tilde)
+    return torch.nn.functional.normalize(z, dim=-1), torch.nn.functional.normalize(z_tilde, dim=-1)
 
 
-def density_ratio(fit, x, x_tilde):
+def density_ratio(fit: Encoders, x: Tensor, x_tilde: Tensor) -> tuple[Tensor, Tensor]:
     """Embeddings of log p(x_i, x~_j) / (p(x_i) p(x~_j)) in nats, under the Gaussian model of the encoded rows.
 
     In canonical coordinates it is sum_k [ c a b - c^2 (a^2 + b^2)/2 ] / (1 - c^2) - log(1 - c^2)/2: an inner product
     once a row term and a column term are appended. Comparing candidates of one row by it is the Bayes rule.
+
+    Args:
+        fit: a `Ratio`.
+        x, x_tilde: (..., N1, d1), (..., N2, d2) rows.
+
+    Returns:
+        (..., N1, r + 2), (..., N2, r + 2) whose inner products are the log ratios.
+
+    Raises:
+        ValueError: if the fit has no density ratio.
     """
     if not hasattr(fit, "correlations"):
         raise ValueError(
@@ -92,4 +124,8 @@ def density_ratio(fit, x, x_tilde):
     return torch.cat([a * gain, row, torch.ones_like(row)], -1), torch.cat([b, torch.ones_like(column), column], -1)
 
 
-SCORES = {"inner_product": inner_product, "cosine": cosine, "density_ratio": density_ratio}
+SCORES: dict[str, Callable[[Encoders, Tensor, Tensor], tuple[Tensor, Tensor]]] = {
+    "inner_product": inner_product,
+    "cosine": cosine,
+    "density_ratio": density_ratio,
+}

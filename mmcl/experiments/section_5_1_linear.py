@@ -102,7 +102,7 @@ def _some(data: Labelled, at: Tensor, at_test: Tensor) -> Labelled:
 def _one_draw(
     first: Labelled, second: Labelled, flips: Sequence[float], clusters: Sequence[int], seed: int
 ) -> NoisyGraphs:
-    """`NoisyGraphs` of one draw, without the dimension of the draws: flip, partition, fit, and compare with the classes."""
+    """`NoisyGraphs` of one draw, without the dimension of the draws: flip, partition, fit, compare with the classes."""
     rank = len(first.labels.unique()) - 1
     noisy = torch.stack([class_graph(first.labels, second.labels, p, seed) for p in flips])
     z, z_tilde = spectral_coordinates(noisy, max(rank, *(k - 1 for k in clusters)))

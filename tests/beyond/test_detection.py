@@ -76,7 +76,7 @@ def test_bad_input_of_detection_is_named():
         ((x, x_tilde, more[:, 1:], more_tilde), {}, r"x_unpaired has shape \(30, 19\)"),
         ((x, x_tilde, more, more_tilde * torch.nan), {}, "x_tilde_unpaired holds 540 NaN"),
         ((x.expand(2, 40, 20), x_tilde.expand(2, 40, 18), more, more_tilde), {}, "one data set at a time"),
-        (data, {"edges": "best"}, "edges = 'best'; use one of top_b"),
+        (data, {"rule": "best"}, "rule = 'best'; use one of top_b"),
         (data, {"score": "euclid"}, "score = 'euclid'"),
         (data, {"fdr": 0.0}, "fdr = 0.0"),
         (data, {"rounds": 0}, "rounds = 0"),

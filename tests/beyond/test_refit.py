@@ -31,7 +31,7 @@ def test_confidence_is_calibrated_to_the_safe_side():
     sure, right = [], []
     for seed in range(3):
         data, lag, _ = overlapping(150, 800, 800, 800, seed, rank=4)
-        found = detect_and_refit(*data, 4, edges="row_and_column_argmax")
+        found = detect_and_refit(*data, 4, rule="row_and_column_argmax")
         sure.append(found.confidence)
         right.append((found.pairs[:, 0] - found.pairs[:, 1] == lag).double())
     sure, right = torch.cat(sure), torch.cat(right)
