@@ -7,10 +7,10 @@ BUILD := build/$(PROFILE)
 REPORTS := $(if $(filter default,$(PROFILE)),reports,$(BUILD)/reports)
 HTML := $(NAMES:%=$(REPORTS)/%.html)
 RUNS := $(NAMES:%=$(BUILD)/%.run.ipynb)
+REGISTRY := notebooks/statements.yaml
 # What shows and asks; a change there does not run the notebooks again.
-PAGES := $(wildcard mmcl/reports/*.py mmcl/reports/templates/*)
-SOURCES := $(wildcard mmcl/*.py mmcl/beyond/*.py mmcl/experiments/* mmcl/notebook/*.py)
-INDEX = $(PYTHON) -m mmcl index --readme README.md $(REPORTS)/index.html $(BUILD) $(NAMES)
+PAGES := $(wildcard mmcl/reports/*.py mmcl/reports/templates/*) $(REGISTRY)
+INDEX = $(PYTHON) -m mmcl index --statements $(REGISTRY) $(REPORTS)/index.html $(BUILD) $(NAMES)
 
 ifdef PY
 PYTHON := $(PY)
@@ -23,7 +23,7 @@ endif
 MAKEFLAGS += --no-print-directory --no-builtin-rules
 .DEFAULT_GOAL := reports
 .DELETE_ON_ERROR:
-.PHONY: help reports test lint pairs check-pairs outputs readme report sweep parameters bench lab lock clean distclean check-python
+.PHONY: help reports test test-fast lint pairs check-pairs outputs readme report sweep parameters bench lab lock clean distclean check-python
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -59,7 +59,7 @@ check-python:
 	|| $(call FAIL,PY=$(PY) is not a Python 3.11 or newer.)
 	@missing=$$($(PY) -c 'import sys; from importlib.util import find_spec; sys.path = [p for p in sys.path if p]; \
 	print(*[m for m in sys.argv[1:] if not find_spec(m)])' mmcl torch numpy scipy sklearn matplotlib pooch yaml jupytext \
-	papermill nbconvert ipykernel joblib PIL latex2mathml pytest ruff); \
+	papermill nbconvert ipykernel PIL latex2mathml pytest ruff mypy); \
 	[ -z "$$missing" ] || $(call FAIL,PY=$(PY) cannot import $$missing: run $(PY) -m pip install -e \".[test]\" or leave PY away.)
 
 # ---------------------------------------------------------------- the notebooks
@@ -68,16 +68,22 @@ reports: | $(ENVIRONMENT) ## run all notebooks, make reports/index.html, print t
 	@$(MAKE) -k $(REPORTS)/index.html \
 	|| { $(INDEX); exit 1; }
 
-$(REPORTS)/index.html: $(HTML) README.md
+$(REPORTS)/index.html: $(HTML) $(REGISTRY)
 	@$(INDEX)
 
 $(HTML): $(REPORTS)/%.html: $(BUILD)/%.run.ipynb $(PAGES)
-	@$(PYTHON) -m mmcl render $< $@ && rm -f $(@:.html=.failed.html)
+	@$(PYTHON) -m mmcl render --statements $(REGISTRY) $< $@ && rm -f $(@:.html=.failed.html)
 
-$(RUNS): $(BUILD)/%.run.ipynb: notebooks/%.py $(SOURCES) notebooks/profiles.yaml requirements.lock | $(ENVIRONMENT)
+$(RUNS): $(BUILD)/%.run.ipynb: notebooks/%.py requirements.lock | $(ENVIRONMENT)
 	@$(PYTHON) -m mmcl run $< $@ --profile $(PROFILE) || { rm -f $(REPORTS)/$*.html; \
 	    [ ! -f $(BUILD)/$*.failed.ipynb ] \
-	    || $(PYTHON) -m mmcl render $(BUILD)/$*.failed.ipynb $(REPORTS)/$*.failed.html; exit 1; }
+	    || $(PYTHON) -m mmcl render --statements $(REGISTRY) $(BUILD)/$*.failed.ipynb $(REPORTS)/$*.failed.html; exit 1; }
+
+# What else each run depends on, by its imports; any Python does, since there may be no environment yet.
+-include build/depends.mk
+build/depends.mk: $(wildcard notebooks/*.py notebooks/stored/* notebooks/profiles.yaml mmcl/*.py mmcl/*/*.py mmcl/*/*.json)
+	@mkdir -p build; for p in $(PYTHON) python3 python3.13 python3.12 python3.11; do \
+	    $$p -S mmcl/reports/dependencies.py $@ $(NAMES:%=notebooks/%.py) 2>/dev/null && exit; done; echo '$$(RUNS): $^' > $@
 
 export P F
 
@@ -104,7 +110,7 @@ outputs: | $(ENVIRONMENT) ## run all notebooks and refresh the outputs committed
 	@$(MAKE) reports PROFILE=default
 	@for n in $(NAMES); do $(PYTHON) -m mmcl outputs notebooks/$$n.ipynb build/default/$$n.run.ipynb || exit 1; done
 
-readme: | $(ENVIRONMENT) ## refresh README.md's figure and numbers from the committed notebooks
+readme: | $(ENVIRONMENT) ## refresh README.md's figure and table from the committed notebooks
 	@$(PYTHON) -m mmcl readme README.md $(NAMES:%=notebooks/%.ipynb)
 
 # ---------------------------------------------------------------- checks and tools
@@ -115,9 +121,13 @@ test: | $(ENVIRONMENT) ## ruff, pairs, pytest, and all notebooks at small sizes 
 	@$(PYTHON) -m pytest
 	@$(MAKE) reports PROFILE=smoke
 
-lint: | $(ENVIRONMENT) ## ruff check and ruff format --check
+test-fast: | $(ENVIRONMENT) ## the tests of the mathematics alone, for the loop while coding
+	@$(PYTHON) -m pytest -m "not kernel and not browser and not slow"
+
+lint: | $(ENVIRONMENT) ## ruff check, ruff format --check, and the types
 	@$(PYTHON) -m ruff check .
 	@$(PYTHON) -m ruff format --check .
+	@$(PYTHON) -m mypy
 
 bench: | $(ENVIRONMENT) ## measure speed and memory (tests/bench/*.py)
 	@for b in tests/bench/*.py; do $(PYTHON) $$b || exit 1; done
@@ -137,4 +147,5 @@ clean: ## remove what was built, not .venv
 	rm -rf build reports
 
 distclean: clean ## remove .venv and caches too
-	rm -rf .venv *.egg-info .ruff_cache .pytest_cache mmcl/__pycache__ tests/__pycache__
+	rm -rf .venv *.egg-info .ruff_cache .pytest_cache .mypy_cache
+	find mmcl tests -name __pycache__ -prune -exec rm -rf {} +

@@ -1,11 +1,13 @@
 """Input checks shared by the module: each error names the wrong value, what is allowed, and what to do."""
 
 import math
+from typing import Any
 
 import torch
+from torch import Tensor
 
 
-def as_rows(name, x):
+def as_rows(name: str, x: Any) -> Tensor:
     """``x`` as a floating (..., n, d) tensor; numpy arrays and integers are accepted (float64)."""
     x = torch.as_tensor(x)
     if not x.is_floating_point():
@@ -15,7 +17,7 @@ def as_rows(name, x):
     return x
 
 
-def all_finite(name, x):
+def all_finite(name: str, x: Tensor) -> Tensor:
     """Raise if ``x`` holds NaN or infinity; a finite mean settles the common case in one cheap pass."""
     if math.isfinite(x.mean()) or bool(torch.isfinite(x).all()):
         return x
@@ -23,7 +25,7 @@ def all_finite(name, x):
     raise ValueError(f"{name} holds {bad} NaN or infinite value(s) of {x.numel()}; drop or impute those rows first")
 
 
-def paired(x, x_tilde):
+def paired(x: Any, x_tilde: Any) -> tuple[Tensor, Tensor]:
     """Both modalities as tensors of one dtype, with at least two rows, paired row by row, all finite."""
     x, x_tilde = as_rows("x", x), as_rows("x_tilde", x_tilde)
     n, n_tilde = x.shape[-2], x_tilde.shape[-2]
@@ -40,7 +42,7 @@ def paired(x, x_tilde):
     return all_finite("x", x.to(dtype)), all_finite("x_tilde", x_tilde.to(dtype))
 
 
-def encoders(x, x_tilde, g1, g2):
+def as_encoders(x: Tensor, x_tilde: Tensor, g1: Any, g2: Any) -> tuple[Tensor, Tensor]:
     """Encoders (..., r, d1), (..., r, d2) of the two modalities as tensors in their dtype, all finite."""
     g1, g2 = (torch.as_tensor(g).to(x) for g in (g1, g2))
     for name, g, d in (("g1", g1, x.shape[-1]), ("g2", g2, x_tilde.shape[-1])):
@@ -52,41 +54,41 @@ def encoders(x, x_tilde, g1, g2):
     return g1, g2
 
 
-def rank_at_most(rank, *dims):
+def rank_at_most(rank: int, *dims: int) -> int:
     """Raise unless ``rank`` is an integer in 1..min(dims)."""
     if isinstance(rank, bool) or int(rank) != rank or not 1 <= rank <= min(dims):
         raise ValueError(f"rank = {rank}; it must be an integer from 1 to min{dims} = {min(dims)}")
     return int(rank)
 
 
-def positive(**values):
+def positive(**values: float) -> None:
     """Raise unless every named value is a finite number above zero."""
     for name, value in values.items():
         if not (math.isfinite(value) and value > 0):
             raise ValueError(f"{name} = {value}; it must be a positive number")
 
 
-def no_less_than(minimum, **values):
+def no_less_than(minimum: float, **values: float) -> None:
     """Raise unless every named value is a finite number of at least ``minimum``."""
     for name, value in values.items():
         if not (math.isfinite(value) and value >= minimum):
             raise ValueError(f"{name} = {value}; it must be a number of at least {minimum}")
 
 
-def share(**values):
+def share(**values: float) -> None:
     """Raise unless every named value lies in [0, 1]."""
     for name, value in values.items():
         if not 0 <= value <= 1:
             raise ValueError(f"{name} = {value}; a share lies between 0 and 1")
 
 
-def at_least(minimum, **values):
+def at_least(minimum: int, **values: float) -> None:
     """Raise unless every named value is an integer of at least ``minimum``."""
     for name, value in values.items():
         if isinstance(value, bool) or int(value) != value or value < minimum:
             raise ValueError(f"{name} = {value}; it must be an integer of at least {minimum}")
 
 
-def as_generator(seed):
+def as_generator(seed: int | torch.Generator) -> torch.Generator:
     """``seed`` itself if it is a `torch.Generator`, else a new one on the CPU seeded with it."""
     return seed if isinstance(seed, torch.Generator) else torch.Generator().manual_seed(seed)

@@ -164,10 +164,10 @@ class ExponentialLoss(ContrastiveLoss):
         by_row, by_column = (self._phi(self._log_sum(totals, diagonal)[0]) for totals in (rows, columns))
         return (by_row + by_column).mean(-1) / 2
 
-    def _half_slope(self, totals: Tensor, diagonal: Tensor) -> Tensor:
-        """sum_{j != i} alpha_ij / 2."""
+    def _half_slope(self, totals: Tensor, diagonal: Tensor, more: float = 0.0) -> Tensor:
+        """sum_{j != i} alpha_ij / 2, or with ``more`` times sum_j alpha_ij / 2 added to it."""
         u, ratio = self._log_sum(totals, diagonal)
-        return self._phi_slope(u) * ratio.sigmoid() / (2 * self.tau)
+        return self._phi_slope(u) * (ratio.sigmoid() + more) / (2 * self.tau)
 
     def _apart(self, block: tuple[Tensor, bool], diagonal: Tensor, start: int, rows: Tensor, columns: Tensor) -> Tensor:
         values, exponentiated = block
@@ -179,10 +179,8 @@ class ExponentialLoss(ContrastiveLoss):
         return -(p.unsqueeze(-1) * by_row + q.unsqueeze(-2) * by_column)
 
     def _together(self, rows: Tensor, columns: Tensor, diagonal: Tensor) -> Tensor:
-        total = 0.0
-        for u, ratio in (self._log_sum(totals, diagonal) for totals in (rows, columns)):
-            total = total + self._phi_slope(u) * (self.nu - 1 + ratio.sigmoid()) / (2 * self.tau)
-        return total
+        more = self.nu - 1
+        return self._half_slope(rows, diagonal, more) + self._half_slope(columns, diagonal, more)
 
 
 class LogLoss(ExponentialLoss):

@@ -1,15 +1,20 @@
 """The contrastive cross-covariance S(beta): from weights, at encoders, and its singular vectors (Section 2)."""
 
+from typing import Any
+
 import torch
+from torch import Tensor
 
 from mmcl._blocks import BLOCK, row_blocks
 from mmcl._checks import all_finite, as_rows, paired, rank_at_most
-from mmcl.losses import resolve
+from mmcl.losses import ContrastiveLoss, Linear, resolve
 
 KEEP = 2**23  # the similarities s are kept whole up to this many entries (64 MB in float64)
 
 
-def loss_and_covariance(x, x_tilde, g1, g2, loss):
+def loss_and_covariance(
+    x: Tensor, x_tilde: Tensor, g1: Tensor, g2: Tensor, loss: str | ContrastiveLoss
+) -> tuple[Tensor, Tensor]:
     """Value l (without penalty) and contrastive cross-covariance S(beta) at the encoders.
 
     The n x n similarities are kept only while they are small and walked in blocks of rows otherwise: O(n^2 (r + d))
@@ -23,19 +28,25 @@ def loss_and_covariance(x, x_tilde, g1, g2, loss):
     Returns:
         l (...,) and S (..., d1, d2); dL/dM = rho M - S, dL/dg1 = g2 (rho M - S)^T, dL/dg2 = g1 (rho M - S).
 
-    Reference: arXiv 2302.06232, Section 2; notebook 01, section 1.
+    Reference: PMLR 206:4348, Proposition 2.1 and 8.1.
+
+    Example:
+        >>> value, s = loss_and_covariance(torch.eye(2), torch.eye(2), torch.eye(2), torch.eye(2), "clip")
+        >>> round(float(value), 4), s.shape
+        (0.3133, torch.Size([2, 2]))
     """
     loss, n = resolve(loss), x.shape[-2]
     batch = torch.broadcast_shapes(x.shape[:-2], g1.shape[:-2])
     together = max(1, BLOCK // 4 // n**2)  # batch entries whose similarities, 2 MB, stay in the cache
     if batch.numel() > together:
         flat = [a.expand(*batch, *a.shape[-2:]).flatten(0, -3).split(together) for a in (x, x_tilde, g1, g2)]
-        values, covariances = zip(*(_walk(*part, loss) for part in zip(*flat, strict=True)), strict=True)
+        parts = (_walk(a, b, c, d, loss) for a, b, c, d in zip(*flat, strict=True))
+        values, covariances = zip(*parts, strict=True)
         return torch.cat(values).unflatten(0, batch), torch.cat(covariances).unflatten(0, batch)
     return _walk(x, x_tilde, g1, g2, loss)
 
 
-def _walk(x, x_tilde, g1, g2, loss):
+def _walk(x: Tensor, x_tilde: Tensor, g1: Tensor, g2: Tensor, loss: ContrastiveLoss) -> tuple[Tensor, Tensor]:
     """`loss_and_covariance` of a few batch entries, in blocks of rows where n is large."""
     z, z_tilde = x @ g1.mT, x_tilde @ g2.mT
     diagonal = (z * z_tilde).sum(-1)
@@ -43,17 +54,17 @@ def _walk(x, x_tilde, g1, g2, loss):
     n, batch = x.shape[-2], x.shape[:-2].numel()
     blocks = list(row_blocks(n, batch * n, KEEP if batch * n * n <= KEEP else BLOCK))
 
-    def similarities(here):
+    def similarities(here: slice) -> Any:
         return loss._prepare(z[..., here, :] @ z_tilde.mT, here.start, bound)
 
-    rows = columns = None
     for here in blocks:
         values = similarities(here)
         row, column = loss._totals(values, diagonal, here.start)
-        # small tensors kept between blocks would keep the allocator from using the room of a block again
-        rows = row.new_empty(*row.shape[:-1], n) if rows is None else rows
+        if here.start == 0:  # whole: small tensors kept between blocks would keep the room of a block from being reused
+            rows, columns = row.new_empty(*row.shape[:-1], n), column
+        else:
+            columns = loss._merge(columns, column)
         rows[..., here] = row
-        columns = column if columns is None else loss._merge(columns, column)
     together = loss._together(rows, columns, diagonal)
     s = (x * together.unsqueeze(-1)).mT @ x_tilde
     for here in blocks:
@@ -62,7 +73,7 @@ def _walk(x, x_tilde, g1, g2, loss):
     return loss._value(rows, columns, diagonal), s / n
 
 
-def cross_covariance(x, x_tilde, weights=None):
+def cross_covariance(x: Tensor, x_tilde: Tensor, weights: Tensor | None = None) -> Tensor:
     """Contrastive cross-covariance S(W) = 1/n x^T W x_tilde, the matrix a contrastive gradient step decomposes.
 
     Args:
@@ -78,7 +89,11 @@ def cross_covariance(x, x_tilde, weights=None):
     Raises:
         ValueError: if row counts or batch dimensions differ, n < 2, a value is not finite, or W is not (..., n, n).
 
-    Reference: arXiv 2302.06232, Section 2; notebook 01, sections 1 and 2.
+    Reference: PMLR 206:4348, Proposition 2.1 and Remark 2.1.
+
+    Example:
+        >>> cross_covariance(torch.eye(3), torch.eye(3)).diagonal()
+        tensor([0.3333, 0.3333, 0.3333])
     """
     x, x_tilde = paired(x, x_tilde)
     n = x.shape[-2]
@@ -90,17 +105,32 @@ def cross_covariance(x, x_tilde, weights=None):
     return x.mT @ (weights @ x_tilde) / n
 
 
-def _centred_product(x, x_tilde):
+def linear_covariance(x: Tensor, x_tilde: Tensor, loss: Linear) -> Tensor:
+    """S(beta) of the linear loss, whatever the encoders: (..., d1, d2).
+
+    At nu = 1 it is the sample cross-covariance (Remark 2.1); nu > 1 adds `Linear.surplus` times 1/n sum_i x_i x~_i^T.
+
+    Example:
+        >>> linear_covariance(torch.eye(3), torch.eye(3), Linear(nu=2.0)).diagonal()
+        tensor([0.6667, 0.6667, 0.6667])
+    """
+    centred = cross_covariance(x, x_tilde)
+    if loss.nu == 1:
+        return centred
+    return centred + loss.surplus(x.shape[-2]) * x.mT @ x_tilde / x.shape[-2]
+
+
+def _centred_product(x: Tensor, x_tilde: Tensor) -> Tensor:
     """sum_i (x_i - mean x)(x~_i - mean x~)^T, centred block by block."""
     n, means = x.shape[-2], [a.mean(-2, keepdim=True) for a in (x, x_tilde)]
-    total = 0
+    total = x.new_zeros(*x.shape[:-2], x.shape[-1], x_tilde.shape[-1])
     for here in row_blocks(n, x.numel() // n, BLOCK // 4):  # 2 MB stay in the cache and cost next to nothing
         block, block_tilde = (a[..., here, :] - m for a, m in zip((x, x_tilde), means, strict=True))
         total = total + block.mT @ block_tilde
     return total
 
 
-def whitening(x, ridge=0.0):
+def whitening(x: Tensor, ridge: float = 0.0) -> Tensor:
     """(Cov(x) + ridge I)^(-1/2), the symmetric matrix that gives (x - mean) unit covariance when ridge is 0.
 
     Args:
@@ -112,6 +142,11 @@ def whitening(x, ridge=0.0):
 
     Raises:
         ValueError: if x is not finite or Cov(x) + ridge I is numerically singular.
+
+    Example:
+        >>> whitening(2 * torch.eye(2)[[0, 1, 0, 1]], ridge=1.0).round(decimals=3)
+        tensor([[0.7610, 0.2390],
+                [0.2390, 0.7610]])
     """
     x = all_finite("x", as_rows("x", x))
     values, vectors = torch.linalg.eigh(cross_covariance(x, x))
@@ -121,7 +156,7 @@ def whitening(x, ridge=0.0):
     return (vectors * values.rsqrt().unsqueeze(-2)) @ vectors.mT
 
 
-def truncated_svd(a, rank):
+def truncated_svd(a: Tensor, rank: int) -> tuple[Tensor, Tensor, Tensor]:
     """Leading singular triples of A: A is approximated best, among matrices of this rank, by u diag(s) v^T.
 
     Args:
@@ -135,6 +170,10 @@ def truncated_svd(a, rank):
 
     Raises:
         ValueError: if the rank is out of range or A is not finite.
+
+    Example:
+        >>> truncated_svd(torch.diag(torch.tensor([1.0, -3.0])), 1)[1]
+        tensor([3.])
     """
     a = torch.as_tensor(a)
     rank = rank_at_most(rank, *a.shape[-2:])
@@ -145,7 +184,14 @@ def truncated_svd(a, rank):
     return u * sign, s, v * sign
 
 
-def balanced_factors(u, s, v):
-    """Encoders g1 = s^(1/2) u^T, g2 = s^(1/2) v^T of M = u diag(s) v^T, for which g1 g1^T = g2 g2^T."""
+def balanced_factors(u: Tensor, s: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    """Encoders g1 = s^(1/2) u^T, g2 = s^(1/2) v^T of M = u diag(s) v^T, for which g1 g1^T = g2 g2^T.
+
+    Example:
+        >>> g1, g2 = balanced_factors(*truncated_svd(torch.diag(torch.tensor([4.0, 1.0])), 2))
+        >>> g1.mT @ g2
+        tensor([[4., 0.],
+                [0., 1.]])
+    """
     root = s.sqrt().unsqueeze(-1)
     return root * u.mT, root * v.mT

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mmcl._checks import as_generator, at_least, encoders, paired, positive, rank_at_most
+from mmcl._checks import as_encoders, as_generator, at_least, paired, positive, rank_at_most
 from mmcl._descent import descend
-from mmcl.covariance import balanced_factors, cross_covariance, loss_and_covariance, truncated_svd
+from mmcl.covariance import balanced_factors, linear_covariance, loss_and_covariance, truncated_svd
 from mmcl.losses import CLIP, ContrastiveLoss, Linear, resolve
 
 
@@ -98,10 +98,7 @@ def fit(
     at_least(1, max_steps=max_steps)
     loss = resolve(loss)
     if isinstance(loss, Linear):
-        covariance = cross_covariance(x, x_tilde)
-        if loss.nu > 1:
-            covariance = covariance + loss.surplus(x.shape[-2]) * x.mT @ x_tilde / x.shape[-2]
-        return closed_form(covariance, rank, rho)
+        return closed_form(linear_covariance(x, x_tilde, loss), rank, rho)
     end, converged, history = descend(x, x_tilde, rank, loss, rho, tol, max_steps, progress)
     return Fit(*balanced_factors(end.u, end.s, end.v), end.value, len(history) - 1, converged, history)
 
@@ -148,7 +145,7 @@ def algorithm_4(x: Tensor, x_tilde: Tensor, g1: Tensor, g2: Tensor, rank: int, t
         torch.Size([2, 4])
     """
     x, x_tilde = paired(x, x_tilde)
-    g1, g2 = encoders(x, x_tilde, g1, g2)
+    g1, g2 = as_encoders(x, x_tilde, g1, g2)
     rank = rank_at_most(rank, x.shape[-1], x_tilde.shape[-1])
     _, covariance = loss_and_covariance(x, x_tilde, g1, g2, CLIP(tau=tau, nu=nu))
     return closed_form(covariance, rank)
@@ -175,7 +172,7 @@ def projected_step(
     Example:
         >>> x = torch.randn(50, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
         >>> g1, g2 = projected_step(x, x, torch.eye(4)[:2].double(), torch.eye(4)[:2].double(), "linear", 1.0, 1.0)
-        >>> best = closed_form(cross_covariance(x, x), 2)
+        >>> best = fit(x, x, 2)
         >>> bool(torch.allclose(g1.mT @ g2, best.g1.mT @ best.g2))
         True
     """

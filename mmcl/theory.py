@@ -1,9 +1,8 @@
 """What theory predicts: first-order errors, the bound of Theorem 3.1, and where curves cross.
 
 First order means to leading order in 1/sqrt(n): with a gap between the wanted and the other singular values, a
-perturbation E of a matrix turns its singular or eigenvectors by E divided by the gap (Stewart, Sun, Matrix
-Perturbation Theory, 1990). Squared and averaged over Gaussian data this gives the constants that the paper's bound
-leaves open. The formulas hold while the error is small against sqrt(r), where every error saturates.
+perturbation E of a matrix turns its singular or eigenvectors by E divided by the gap (Stewart, Sun 1990). Squared and
+averaged over Gaussian data this gives the constants that the paper's bound leaves open, while errors are below sqrt(r).
 """
 
 import torch
@@ -88,8 +87,9 @@ def unimodal_error(u: Tensor, noise: Tensor, n: float, signal=1.0, masked: bool 
         >>> round(float(unimodal_error(torch.eye(40)[:, :5], torch.eye(40), n=2000, masked=False)), 2)
         0.42
     """
-    bias, variance = _bias_and_variance(u, noise, signal, masked)
-    return (bias.square() + variance / n).sqrt().clamp(max=u.shape[-1] ** 0.5)
+    sigma = _covariance(u, noise, signal)
+    bias = sin_theta(leading_eigenvectors(without_diagonal(sigma) if masked else sigma, u.shape[-1]).mT, u)
+    return (bias.square() + _variance(sigma, u.shape[-1], masked) / n).sqrt().clamp(max=u.shape[-1] ** 0.5)
 
 
 def masked_bias(u: Tensor, noise: Tensor, signal=1.0) -> Tensor:
@@ -108,23 +108,24 @@ def masked_bias(u: Tensor, noise: Tensor, signal=1.0) -> Tensor:
         >>> round(float(masked_bias(even, torch.eye(16))), 3)
         0.0
     """
-    return _bias_and_variance(u, noise, signal, masked=True)[0]
+    return sin_theta(leading_eigenvectors(without_diagonal(_covariance(u, noise, signal)), u.shape[-1]).mT, u)
 
 
-def _bias_and_variance(u, noise, signal, masked: bool) -> tuple[Tensor, Tensor]:
-    """Error of the population eigenvectors and n times the first-order variance of the sample's about them."""
-    r = u.shape[-1]
-    sigma = (u * torch.as_tensor(signal, dtype=u.dtype)) @ u.mT + noise
+def _covariance(u: Tensor, noise: Tensor, signal) -> Tensor:
+    return (u * torch.as_tensor(signal, dtype=u.dtype)) @ u.mT + noise
+
+
+def _variance(sigma: Tensor, r: int, masked: bool) -> Tensor:
+    """n times the first-order variance of the sample's eigenvectors about the population's."""
     keep = without_diagonal if masked else torch.clone
     a, v = torch.linalg.eigh(keep(sigma))
-    bias = sin_theta(leading_eigenvectors(keep(sigma), r).mT, u)
-    rest, total = v[..., :-r].mT, torch.zeros_like(bias)
+    rest, total = v[..., :-r].mT, torch.zeros_like(a[..., 0])
     for i in range(-r, 0):
         b = rest.unsqueeze(-1) * v[..., None, None, :, i]
         c = keep((b + b.mT) / 2) @ sigma.unsqueeze(-3)
         variance = 2 * (c * c.mT).sum((-2, -1))
         total = total + (variance / (a[..., i, None] - a[..., :-r]).square()).sum(-1)
-    return bias, total
+    return total
 
 
 def overtaking_n(
@@ -148,9 +149,9 @@ def overtaking_n(
         >>> bool(400 < overtaking_n(p.u1, p.u2, p.noise, p.noise_tilde, wrong_share=0.5) < 1600)
         True
     """
-    bias, variance = _bias_and_variance(u1, noise, signal, masked=True)
+    variance = _variance(_covariance(u1, noise, signal), u1.shape[-1], masked=True)
     ahead = multimodal_error(u1, u2, noise, noise_tilde, 1, signal, wrong_share).square() - variance
-    return torch.where(ahead > 0, ahead / bias.square(), 0)
+    return torch.where(ahead > 0, ahead / masked_bias(u1, noise, signal).square(), 0)
 
 
 def effective_rank(a: Tensor) -> Tensor:

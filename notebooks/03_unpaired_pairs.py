@@ -72,7 +72,7 @@ if min(draws, splits) < 2 or 4 * n // 5 <= rank or rank >= min(d1, d2) or min(n,
     raise ValueError(f"use draws, splits >= 2, 4n/5 > rank, rank < min(d1, d2), n and N >= batch_size; got {n = }, "
                      f"{rank = }")
 half, model, inf = max(2, draws // 2), dict(d1=d1, d2=d2, rank=rank, noise_std=noise_std), float("inf")
-paper = published("5.1")
+paper = published("5.2")
 as_published = (n, d1, d2, rank, noise_std, epochs, batch_size, test_pairs) == tuple(
     paper["setting"][k] for k in ("n", "d1", "d2", "r", "noise_std", "epochs_paired", "batch_size", "test_pairs"))
 
@@ -114,7 +114,7 @@ claim("3.1b", "rows shuffled, E the true pairs: S of L' against S of CLIP on the
 # epochs over the pairs with CLIP at $\tau=1$ on normalised embeddings, in batches of 50, then goes on for 100 epochs
 # over $N$ unpaired rows with $L'$, whose edges are the 50 largest cosines of each 50 x 50 batch. Top-1 by cosine among
 # 10,000 test rows is to rise from about 0.4 to 0.6. The published curve is one run per point, on a fresh data set each,
-# as read from the output cells of the authors' notebook (`mmcl.published("5.1")`); ours is `draws` runs per point,
+# as read from the output cells of the authors' notebook (`mmcl.published("5.2")`); ours is `draws` runs per point,
 # in float64.
 #
 # One detail of the published code decides how to read it: batch $t$ takes rows $50t$ to $50t+49$ of *both* modalities,

@@ -360,9 +360,9 @@ modalities = [Labelled(c, y, t, v) for (c, t), y, v in zip(codes, labels, labels
 
 # %%
 fast = dict(loops=loops, lr_unpaired=2e-5 * rate_scale) if real else {}
-schedule = section_5_3.Schedule(draws, pairs, **fast)
+setting = section_5_3.Setting(draws, pairs, **fast)
 scaled = [replace(m, rows=code_scale * m.rows, rows_test=code_scale * m.rows_test) for m in modalities]
-live = section_5_3.accuracy_curves(*(scaled if real else modalities), schedule, seed)
+live = section_5_3.accuracy_curves(*(scaled if real else modalities), setting, seed)
 chance = 1 / len(set(labels[0].tolist()))
 claim("4.20", "heads on the pairs, best epoch: accuracy over chance, smallest of draws",
       live["paired"].amax(1).min() / chance, 1, tolerance=(0, inf))

@@ -2,12 +2,13 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from helpers import normal
 
 from mmcl._checks import as_generator
-from mmcl.covariance import cross_covariance
+from mmcl.covariance import cross_covariance, truncated_svd
 from mmcl.data import spiked
 from mmcl.metrics import sin_theta
 from mmcl.spectral import fit
@@ -203,3 +204,19 @@ def test_a_generator_goes_on_from_where_it_is():
 def test_spiked_refuses_what_is_out_of_range_and_says_the_value(arguments, message):
     with pytest.raises(ValueError, match=message):
         spiked(**({"n": 10, "d1": 5, "d2": 4, "rank": 2} | arguments))
+
+
+def test_wrong_pairs_shrink_the_cross_covariance_and_nothing_else():
+    n = 200_000
+    p = spiked(n, 6, 5, 2, noise_std=1.0, noise="correlated", wrong_share=0.75, seed=7)
+    s = cross_covariance(p.x, p.x_tilde)
+    torch.testing.assert_close(s, 0.25 * p.u1 @ p.u2.mT, atol=5 * 6 / n**0.5, rtol=0)
+
+
+def test_one_batched_study_is_the_loop_over_draws():
+    p = spiked(200, 9, 8, 3, noise_std=1.0, noise="correlated", wrong_share=0.5, draws=6, seed=14)
+    batched = sin_theta(fit(p.x, p.x_tilde, 3).g1.mT, p.u1)
+    for i in range(6):
+        c = np.cov(p.x[i].numpy().T, p.x_tilde[i].numpy().T)[:9, 9:]
+        assert float(sin_theta(np.linalg.svd(c)[0][:, :3], p.u1[i])) == pytest.approx(float(batched[i]), abs=1e-9)
+    assert truncated_svd(cross_covariance(p.x, p.x_tilde), 3)[1].shape == (6, 3)

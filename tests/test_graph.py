@@ -1,12 +1,25 @@
 """Graphs of pairs: weights, closed form, spectral partition."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
+from helpers import shuffled
+from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
 
 from mmcl.covariance import cross_covariance, whitening
-from mmcl.graph import class_graph, cluster, fit_graph, graph_covariance, graph_weights, partition, spectral_coordinates
+from mmcl.graph import (
+    algorithm_2,
+    class_graph,
+    cluster,
+    fit_graph,
+    graph_covariance,
+    graph_weights,
+    partition,
+    spectral_coordinates,
+)
 from mmcl.metrics import top_k_accuracy
 from mmcl.spectral import fit
 from mmcl.theory import partition_threshold
@@ -190,6 +203,59 @@ def test_coordinates_are_eigenvectors_of_the_random_walk_on_the_graph():
     close(walk[0] @ z_tilde, z * values.sqrt())
 
 
+def reference(a, clusters):
+    """Algorithm 2 as printed, in numpy: SVD, vectors 2 to l + 1, scaled rows, k-means, edges between clusters out."""
+    d1, d2 = a.sum(1), a.sum(0)
+    u, _, vt = np.linalg.svd(a / np.sqrt(np.outer(d1, d2)))
+    columns = slice(1, 1 + math.ceil(math.log2(clusters)))
+    z = np.concatenate([u[:, columns] / np.sqrt(d1)[:, None], vt.T[:, columns] / np.sqrt(d2)[:, None]])
+    labels = KMeans(clusters, n_init=10, random_state=0).fit_predict(z)
+    return a * (labels[: len(a), None] == labels[len(a) :])
+
+
+@pytest.mark.parametrize("clusters", [2, 3, 4, 5, 8])
+def test_algorithm_2_is_its_printed_steps_in_numpy(clusters):
+    noisy = class_graph(torch.arange(clusters).repeat_interleave(30), torch.arange(clusters).repeat_interleave(25), 0.1)
+    assert torch.equal(algorithm_2(noisy, clusters), torch.as_tensor(reference(noisy.numpy(), clusters)))
+
+
+def test_algorithm_2_removes_edges_between_clusters_and_adds_none():
+    noisy = torch.stack([class_graph(CLASSES, CLASSES, p, seed=1) for p in (0.05, 0.2)])
+    before = noisy.clone()
+    cleaned = algorithm_2(noisy, 5)
+    assert torch.equal(noisy, before)
+    assert bool((cleaned <= noisy).all())
+    assert bool((cleaned < noisy).any())
+    labels, labels_tilde = partition(noisy[0], 5, vectors=3)
+    assert torch.equal(cleaned[0], noisy[0] * (labels.unsqueeze(1) == labels_tilde))
+    whole = class_graph(*partition(noisy[0], 5))  # the repository's variant fills the blocks
+    assert bool((whole > noisy[0]).any())
+
+
+@pytest.mark.parametrize("clusters", [2, 3])
+def test_algorithm_2_brings_back_planted_blocks_less_removed_edges_where_log_2_k_is_k_minus_1(clusters):
+    labels = torch.arange(clusters).repeat_interleave(60)
+    for flip in (0.1, 0.25):
+        clean, noisy = class_graph(labels, labels), class_graph(labels, labels, flip, seed=2)
+        assert torch.equal(algorithm_2(noisy, clusters), clean * noisy)
+
+
+def test_algorithm_2_follows_permutations_of_both_sides():
+    noisy = class_graph(CLASSES, CLASSES, 0.1, seed=3)
+    order, order_tilde = shuffled(200, 4), shuffled(200, 5)
+    moved = algorithm_2(noisy[order][:, order_tilde], 4)
+    labels = partition(noisy, 4, vectors=2)
+    assert torch.equal(moved, (noisy * class_graph(*labels))[order][:, order_tilde])
+
+
+def test_log_2_k_vectors_put_classes_closer_together_than_k_minus_1_do():
+    # five classes in three dimensions instead of four: with noise the printed algorithm mixes what the variant keeps
+    noisy = torch.stack([class_graph(CLASSES, CLASSES, 0.3, seed=s) for s in range(6)])
+    clean = class_graph(CLASSES, CLASSES)
+    wrong = [(class_graph(*partition(noisy, 5, vectors=count)) != clean).double().mean((-2, -1)) for count in (3, None)]
+    assert float(wrong[0].mean()) > 2 * float(wrong[1].mean())
+
+
 def test_encoders_of_a_graph_of_classes_retrieve_the_class():
     centres, centres_tilde = 3 * rows(5, 8), 3 * rows(5, 7, seed=1)
     x, x_tilde = centres[CLASSES] + rows(200, 8, seed=2), centres_tilde[CLASSES] + rows(200, 7, seed=3)
@@ -222,5 +288,7 @@ def test_bad_graphs_and_arguments_are_named():
         partition(edges, 1)
     with pytest.raises(ValueError, match="clusters = 7"):
         partition(edges, 7)
+    with pytest.raises(ValueError, match="clusters = 9"):
+        algorithm_2(edges, 9)
     with pytest.raises(ValueError, match="count = 6"):
         spectral_coordinates(edges, 6)

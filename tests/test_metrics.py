@@ -1,4 +1,4 @@
-"""Distances of subspaces and retrieval, against scipy and naive loops."""
+"""Distances of subspaces, retrieval and probes, against scipy and naive loops."""
 
 import math
 
@@ -6,12 +6,10 @@ import numpy as np
 import pytest
 import scipy.linalg
 import torch
+from helpers import normal
+from sklearn.linear_model import Ridge
 
-from mmcl.metrics import class_accuracy, orthonormal_columns, sin_theta, top_k_accuracy
-
-
-def normal(*shape, seed):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+from mmcl.metrics import class_accuracy, orthonormal_columns, probe_risk, sin_theta, top_k_accuracy
 
 
 @pytest.mark.parametrize(("d", "r"), [(5, 1), (9, 4), (7, 6), (6, 6)])
@@ -158,3 +156,28 @@ def test_class_accuracy_is_that_of_a_double_loop(k):
         class_accuracy(z, z_tilde, labels[:5], labels_tilde)
     with pytest.raises(ValueError, match="k = 21"):
         class_accuracy(z, z_tilde, labels, labels_tilde, 21)
+
+
+def test_probe_is_scikit_learns_ridge_and_counts_wrong_signs():
+    generator = torch.Generator().manual_seed(6)
+    rows = torch.randn(3, 60, 4, generator=generator, dtype=torch.float64) + 2
+    targets = rows[..., :2] - 1.5 + 0.5 * torch.randn(3, 60, 2, generator=generator, dtype=torch.float64)
+    risk, wrong = probe_risk(rows[:, :20], targets[:, :20], rows[:, 20:], targets[:, 20:], ridge=0.1)
+    for k in range(3):
+        penalty = 0.1 * float(rows[k, :20].var(0, correction=0).mean()) * 20
+        model = Ridge(alpha=penalty).fit(rows[k, :20], targets[k, :20])
+        predicted, true = model.predict(rows[k, 20:]), targets[k, 20:].numpy()
+        assert abs(float(risk[k]) - ((predicted - true) ** 2).mean()) < 1e-12
+        assert float(wrong[k]) == (np.sign(predicted) != np.sign(true)).mean()
+
+
+def test_a_probe_depends_on_the_right_singular_space_of_the_encoder_only():
+    x, targets, g, a = normal(50, 8, seed=20), normal(50, 2, seed=21), normal(3, 8, seed=22), normal(3, 3, seed=23)
+
+    def risk(g):
+        h = x @ g.mT
+        return torch.stack(probe_risk(h[:30], targets[:30], h[30:], targets[30:], ridge=0.0))
+
+    torch.testing.assert_close(risk(1e3 * a @ g), risk(g), rtol=1e-9, atol=0)
+    torch.testing.assert_close(risk(torch.linalg.svd(g, full_matrices=False)[2]), risk(g), rtol=1e-9, atol=0)
+    assert float((risk(normal(3, 8, seed=24)) - risk(g)).abs().max()) > 1e-3

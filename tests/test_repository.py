@@ -1,22 +1,26 @@
 """The files of the repository agree with each other."""
 
 import base64
-import pkgutil
 import re
+import shutil
+import subprocess
+import sys
 import tomllib
+from importlib import import_module
 from pathlib import Path
 
 import jupytext
 import nbformat
+import numpy as np
 import pytest
 import yaml
 from packaging.requirements import Requirement
 
 import mmcl
 from mmcl.notebook.claims import claims_of
+from mmcl.reports import places, statements
 from mmcl.reports.page import figures
 from mmcl.reports.parameters import choose_parameters, parameters_of
-from mmcl.reports.statements import HEADER, measured_column
 
 ROOT = Path(mmcl.__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -25,19 +29,17 @@ LOCK = [Requirement(r) for r in (ROOT / "requirements.lock").read_text().splitli
 CONDA_NAMES = {"torch": "pytorch", "matplotlib": "matplotlib-base"}
 SOURCES = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.py"))
 README = ROOT / "README.md"
-
-
-def rows():
-    """The rows of the README's statement table, as lists of cells."""
-    lines = [re.split(r"(?<!\\)\|", line.strip())[1:-1] for line in README.read_text("utf-8").splitlines()]
-    start = next(i for i, cells in enumerate(lines) if [c.strip() for c in cells] == HEADER) + 2
-    stop = next(i for i in range(start, len(lines) + 1) if i == len(lines) or not lines[i])
-    return lines[start:stop]
+REGISTRY = ROOT / "notebooks" / "statements.yaml"
 
 
 @pytest.fixture(scope="module")
 def committed():
     return {source.stem: nbformat.read(source.with_suffix(".ipynb"), 4) for source in SOURCES}
+
+
+@pytest.fixture(scope="module")
+def claims(committed):
+    return {c.id: c for notebook in committed.values() for c in claims_of(notebook)}
 
 
 @pytest.mark.parametrize("wanted", RANGES, ids=lambda r: r.name)
@@ -78,7 +80,7 @@ def test_the_versions_of_the_software_agree():
 def test_make_help_lists_every_target_a_user_would_type():
     text = (ROOT / "Makefile").read_text()
     phony = set(re.search(r"^\.PHONY: (.*)$", text, re.M)[1].split())
-    assert phony - set(re.findall(r"^([a-z]+):.*## ", text, re.M)) == {"check-pairs", "check-python"}
+    assert phony - set(re.findall(r"^([a-z-]+):.*## ", text, re.M)) == {"check-pairs", "check-python"}
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda p: p.stem)
@@ -107,16 +109,24 @@ def test_committed_notebooks_show_their_outputs_and_are_small(committed):
         assert all(c.holds for c in claims_of(notebook)), name
 
 
-def test_claim_ids_are_unique_and_begin_with_the_number_of_their_notebook(committed):
-    ids = [(name, c.id) for name, notebook in committed.items() for c in claims_of(notebook)]
-    assert len({i for _, i in ids}) == len(ids)
-    for name, i in ids:
-        assert i.startswith(f"{int(name[:2])}."), (name, i)
+def test_claim_ids_are_unique(committed):
+    ids = [c.id for notebook in committed.values() for c in claims_of(notebook)]
+    assert len(set(ids)) == len(ids)
 
 
-def test_the_measured_column_of_the_readme_is_current(committed):
-    claims = {c.id: c for notebook in committed.values() for c in claims_of(notebook)}
-    assert measured_column(README.read_text("utf-8"), claims) == README.read_text("utf-8"), "run make readme"
+def test_what_the_registry_names_exists(committed, claims):
+    """Chapters, sections, functions, tests and claims; a wrong verdict or ``rests_on`` is refused when it is read."""
+    assert statements.problems(statements.read(REGISTRY), ROOT, committed, claims) == []
+
+
+def test_the_table_of_the_readme_is_current(committed, claims):
+    text = README.read_text("utf-8")
+    made = statements.table(statements.read(REGISTRY), ROOT, committed, claims)
+    assert statements.with_table(text, made) == text, "run make readme"
+
+
+def test_a_docstring_names_only_chapters_that_mention_what_it_documents():
+    assert places.unmentioned(ROOT) == []
 
 
 def test_the_figure_of_the_readme_is_the_first_of_notebook_00(committed):
@@ -125,22 +135,95 @@ def test_the_figure_of_the_readme_is_the_first_of_notebook_00(committed):
     assert base64.b64decode(first.data["image/png"]) == drawn, "run make readme"
 
 
-def test_each_row_of_the_readme_names_what_exists():
-    tests = "\n".join(p.read_text() for p in (ROOT / "tests").rglob("test_*.py"))
-    for _, notebook, functions, names, measured in rows():
-        assert "](" in notebook
-        found = re.findall(r"mmcl(?:\.\w+)+", functions)
-        assert found, functions
-        for name in found:
-            pkgutil.resolve_name(name)
-        found = re.findall(r"test_\w+(?!\.py)\b", names)
-        assert found, names
-        for name in found:
-            assert f"def {name}(" in tests or any((ROOT / "tests").rglob(f"{name}.py")), name
-        assert re.search(r"\[\d", measured), measured
-
-
-def test_the_links_of_the_readme_lead_to_files():
+def test_the_links_of_the_readme_lead_to_files_and_to_lines_that_are_there():
     for target in re.findall(r"\]\(([^)\s]+)\)", README.read_text("utf-8")):
-        if "://" not in target and not target.startswith("#"):
-            assert (ROOT / target.partition("#")[0]).exists(), target
+        if "://" in target or target.startswith("#"):
+            continue
+        path, _, fragment = target.partition("#")
+        assert (ROOT / path).exists(), target
+        if line := re.fullmatch(r"L(\d+)", fragment):
+            assert re.match(r"\s*(def|class|\w+\b.*=)", (ROOT / path).read_text("utf-8").splitlines()[int(line[1]) - 1])
+
+
+def test_the_snippet_of_the_readme_runs_with_numpy_arrays():
+    (code,) = re.findall(r"^```python\n(.*?)^```", README.read_text("utf-8"), re.M | re.S)
+    names = {}
+    exec(code, names)
+    assert isinstance(names["x"], np.ndarray)
+    assert names["z"].shape == names["z_tilde"].shape == (500, 10)
+    first, second = names["sure"].pairs.T.numpy()
+    right = names["order"][second] == first
+    assert len(right) > 100
+    assert right.mean() > 0.9
+
+
+def test_the_public_face_is_the_same_for_python_and_for_a_type_checker():
+    text = (ROOT / "mmcl" / "__init__.py").read_text("utf-8")
+    typed = re.findall(r"^    from mmcl\.([\w.]+) import (\w+) as \2$", text, re.M)
+    assert {name: module for module, name in typed} == mmcl._HOME
+    for name in mmcl.__all__:
+        assert name in dir(mmcl)
+        assert getattr(mmcl, name) is getattr(import_module(f"mmcl.{mmcl._HOME[name]}"), name)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'; it has LOSSES"):
+        mmcl.nothing  # noqa: B018
+
+
+def test_importing_the_package_imports_no_mathematics():
+    code = "import sys, mmcl; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+def test_the_checks_of_a_commit_call_what_is_there():
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
+    assert {hook["id"] for hook in hooks} == {"ruff", "ruff-format", "pairs"}
+    assert re.search("^check-pairs:", (ROOT / "Makefile").read_text(), re.M)
+
+
+def test_the_command_of_the_project_is_there():
+    module, _, function = PROJECT["scripts"]["mmcl"].partition(":")
+    assert callable(getattr(import_module(module), function))
+
+
+# ---------------------------------------------------------------- continuous integration
+
+
+@pytest.fixture
+def machine(tmp_path):
+    """A repository whose make does nothing, and a PATH without a browser: the function that runs ``.ci/run`` there."""
+    (tmp_path / ".ci").mkdir()
+    shutil.copy(ROOT / ".ci" / "run", tmp_path / ".ci" / "run")
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for tool in ("bash", "dirname", "env", "cat", "chmod"):
+        (tools / tool).symlink_to(shutil.which(tool))
+    script(tools / "make", 'echo "made $* with CI=$CI"')
+
+    def run():
+        command = [tools / "bash", tmp_path / ".ci" / "run"]
+        return subprocess.run(command, env={"PATH": str(tools)}, capture_output=True, text=True)
+
+    return tools, run
+
+
+def script(path, text):
+    path.write_text(f"#!/bin/bash\n{text}\n")
+    path.chmod(0o755)
+
+
+def test_the_integration_uses_the_browser_that_is_there(machine):
+    tools, run = machine
+    script(tools / "google-chrome", "")
+    done = run()
+    assert (done.returncode, done.stdout) == (0, "made test with CI=true\n")
+
+
+def test_the_integration_installs_a_browser_or_fails(machine):
+    tools, run = machine
+    failed = run()
+    assert failed.returncode == 1
+    assert "need a Chromium" in failed.stderr
+    assert "made" not in failed.stdout
+    script(tools / "apt-get", f'[ "$1" = update ] || {{ echo > {tools}/chromium; chmod +x {tools}/chromium; }}')
+    done = run()
+    assert done.returncode == 0, done.stderr
+    assert "made test" in done.stdout

@@ -2,18 +2,15 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from scipy.stats import false_discovery_control
 from torch import Tensor
 
-from mmcl._checks import all_finite, as_rows, at_least, paired, rank_at_most
+from mmcl.beyond.cross_fit import CrossFit, cross_fit, shrunk
 from mmcl.beyond.matching import EDGE_RULES, Scores, log_odds
-from mmcl.beyond.ratio import SCORES, Encoders, Ratio, density_ratio, gaussian_ratio
-from mmcl.spectral import fit
-
-FACTORS = 1 - torch.logspace(-3, 0, 49, dtype=torch.float64)[:-1]  # tried for the shrinking of correlations
+from mmcl.beyond.ratio import SCORES, EncoderPair, Ratio, density_ratio, gaussian_ratio
 
 
 @dataclass(frozen=True)
@@ -32,86 +29,7 @@ class DetectedPairs:
     rate: Tensor | None = None
 
 
-@dataclass(frozen=True)
-class CrossFit:
-    """Known pairs and unpaired rows, and the folds they are dealt into: row i of either belongs to fold i mod folds."""
-
-    x: Tensor
-    x_tilde: Tensor
-    more: Tensor
-    more_tilde: Tensor
-    rank: int
-    folds: int
-
-    def pairs(self, edges: Tensor, without: int | None = None) -> tuple[Tensor, Tensor]:
-        """The known pairs and the edges as one set of pairs; without the rows of one fold, if it is named."""
-        known = torch.arange(len(self.x))
-        if without is not None:
-            known = known[known % self.folds != without]
-            edges = edges[edges[:, 0] % self.folds != without]
-        x = torch.cat([self.x[known], self.more[edges[:, 0]]])
-        return x, torch.cat([self.x_tilde[known], self.more_tilde[edges[:, 1]]])
-
-    def fold(self, k: int) -> tuple[Tensor, Tensor]:
-        """The known pairs of one fold."""
-        return self.x[k :: self.folds], self.x_tilde[k :: self.folds]
-
-    def models(self, edges: Tensor) -> tuple[list[Ratio], Tensor]:
-        """A `Ratio` per fold, fitted without it, and the factor by which correlations shrink on new pairs.
-
-        Encoders are fitted to make their own pairs agree, so correlations measured on these are too high. The factor
-        is the one under which the known pairs, each judged by the model that has not seen it, are most likely.
-        """
-        ratios, gain = [], torch.zeros_like(FACTORS)
-        for k in range(self.folds):
-            pairs = self.pairs(edges, without=k)
-            ratios.append(gaussian_ratio(fit(*pairs, self.rank), *pairs))
-            gain = gain + log_likelihood(ratios[-1], *self.fold(k), FACTORS)
-        factor = FACTORS[gain.argmax()]
-        return [shrunk(r, factor) for r in ratios], factor
-
-
-def cross_fit(
-    x: Tensor, x_tilde: Tensor, x_unpaired: Tensor, x_tilde_unpaired: Tensor, rank: int, folds: int
-) -> CrossFit:
-    """`CrossFit` from checked input: pairs (n, d), unpaired rows of any number (N1, d1), (N2, d2)."""
-    x, x_tilde = paired(x, x_tilde)
-    if x.ndim > 2:
-        raise ValueError(f"x has shape {tuple(x.shape)}; detection takes one data set at a time, (n, d1)")
-    rank = rank_at_most(rank, x.shape[-1], x_tilde.shape[-1])
-    at_least(2, folds=folds)
-    folds, n = min(folds, len(x)), len(x)
-    if (fewest := n - math.ceil(n / folds)) <= rank:
-        raise ValueError(
-            f"n = {n} pairs in {folds} folds leave {fewest} to fit with; a density ratio in {rank} dimensions needs "
-            f"more than {rank}: use more pairs, more folds or a lower rank"
-        )
-    more = []
-    for name, rows, d in (
-        ("x_unpaired", x_unpaired, x.shape[-1]),
-        ("x_tilde_unpaired", x_tilde_unpaired, x_tilde.shape[-1]),
-    ):
-        rows = as_rows(name, rows).to(x.dtype)
-        if rows.ndim > 2 or rows.shape[-1] != d:
-            raise ValueError(f"{name} has shape {tuple(rows.shape)}; give rows of the dimension of the pairs, (N, {d})")
-        more.append(all_finite(name, rows) if len(rows) else rows)
-    return CrossFit(x, x_tilde, *more, rank, folds)
-
-
-def log_likelihood(ratio: Ratio, x: Tensor, x_tilde: Tensor, factors: Tensor) -> Tensor:
-    """Sum over pairs of log p(x, x~) / (p(x) p(x~)) with the correlations times each of the factors (f,)."""
-    a, b = ratio.coordinates(x, x_tilde)
-    c = factors.to(a).unsqueeze(-1) * ratio.correlations
-    along = ((a * b).sum(0) - c * (a.square() + b.square()).sum(0) / 2) * c / (1 - c**2)
-    return (along - len(a) / 2 * torch.log1p(-(c**2))).sum(-1).to(factors)
-
-
-def shrunk(ratio: Ratio, factor: Tensor | float) -> Ratio:
-    """The same model with weaker correlations."""
-    return replace(ratio, correlations=ratio.correlations * factor)
-
-
-def calibrate(fit: Encoders, x: Tensor, x_tilde: Tensor, folds: int = 5) -> Ratio:
+def calibrate(fit: EncoderPair, x: Tensor, x_tilde: Tensor, folds: int = 5) -> Ratio:
     """Encoders together with a Gaussian density ratio that holds for new pairs too.
 
     Args:
@@ -127,6 +45,7 @@ def calibrate(fit: Encoders, x: Tensor, x_tilde: Tensor, folds: int = 5) -> Rati
 
     Example:
         >>> from mmcl.data import spiked
+        >>> from mmcl.spectral import fit
         >>> p = spiked(60, 30, 28, rank=6, noise_std=0.5)
         >>> g = fit(p.x, p.x_tilde, rank=6)
         >>> plain, ours = gaussian_ratio(g, p.x, p.x_tilde), calibrate(g, p.x, p.x_tilde)
@@ -138,12 +57,12 @@ def calibrate(fit: Encoders, x: Tensor, x_tilde: Tensor, folds: int = 5) -> Rati
     return calibrated(fit, p, torch.empty(0, 2, dtype=torch.int64))
 
 
-def calibrated(fit: Encoders, p: CrossFit, edges: Tensor) -> Ratio:
+def calibrated(fit: EncoderPair, p: CrossFit, edges: Tensor) -> Ratio:
     """`Ratio` of encoders fitted to the known pairs and edges of a `CrossFit`."""
     return shrunk(gaussian_ratio(fit, *p.pairs(edges)), p.models(edges)[1])
 
 
-def score_matrix(fit: Encoders, x: Tensor, x_tilde: Tensor) -> Tensor:
+def score_matrix(fit: EncoderPair, x: Tensor, x_tilde: Tensor) -> Tensor:
     """Log density ratio log p(x_i, x~_j) / (p(x_i) p(x~_j)) of all rows against all rows, in nats.
 
     Args:
@@ -158,6 +77,7 @@ def score_matrix(fit: Encoders, x: Tensor, x_tilde: Tensor) -> Tensor:
 
     Example:
         >>> from mmcl.data import spiked
+        >>> from mmcl.spectral import fit
         >>> p = spiked(100, 12, 10, rank=4, noise_std=0.05)
         >>> s = score_matrix(calibrate(fit(p.x, p.x_tilde, rank=4), p.x, p.x_tilde), p.x[:20], p.x_tilde[:20])
         >>> torch.equal(s.argmax(1), torch.arange(20))
@@ -168,7 +88,7 @@ def score_matrix(fit: Encoders, x: Tensor, x_tilde: Tensor) -> Tensor:
 
 
 def detect_pairs(
-    fit: Encoders,
+    fit: EncoderPair,
     x: Tensor,
     x_tilde: Tensor,
     x_unpaired: Tensor,
@@ -207,6 +127,7 @@ def detect_pairs(
 
     Example:
         >>> from mmcl.data import spiked
+        >>> from mmcl.spectral import fit
         >>> p = spiked(200, 12, 10, rank=4, noise_std=0.05)
         >>> known, rest = (p.x[:100], p.x_tilde[:100]), (p.x[100:], p.x_tilde[100:].flip(0))
         >>> found = detect_pairs(fit(*known, rank=4), *known, *rest, fdr=0.2)
@@ -234,7 +155,7 @@ def checked(fdr: float | None, rule: str, score: str) -> tuple[float | None, Cal
 
 
 def detect(
-    fit: Encoders, p: CrossFit, before: Tensor, fdr: float | None, rule: Callable, score: Callable
+    fit: EncoderPair, p: CrossFit, before: Tensor, fdr: float | None, rule: Callable, score: Callable
 ) -> DetectedPairs:
     """`detect_pairs` after the checks; ``before`` are edges that the fit was made with."""
     if not len(p.more) or not len(p.more_tilde):

@@ -10,7 +10,7 @@ from torch import Tensor
 from mmcl._checks import paired
 
 
-class Encoders(Protocol):
+class EncoderPair(Protocol):
     """Anything with g1 (..., r, d1) and g2 (..., r, d2)."""
 
     @property
@@ -47,7 +47,7 @@ class Ratio:
         return a, (torch.as_tensor(x_tilde) @ self.g2.mT - self.mean_tilde) @ self.whiten_tilde
 
 
-def gaussian_ratio(fit: Encoders, x: Tensor, x_tilde: Tensor) -> Ratio:
+def gaussian_ratio(fit: EncoderPair, x: Tensor, x_tilde: Tensor) -> Ratio:
     """The Gaussian model of the encoded pairs: means, covariances and cross-covariance with divisor n - 1.
 
     Args:
@@ -85,18 +85,18 @@ def gaussian_ratio(fit: Encoders, x: Tensor, x_tilde: Tensor) -> Ratio:
     return Ratio(fit.g1, fit.g2, *means, roots[0] @ u, roots[1] @ vh.mT, c.clamp(max=1 - 1e-6))
 
 
-def inner_product(fit: Encoders, x: Tensor, x_tilde: Tensor) -> tuple[Tensor, Tensor]:
+def inner_product(fit: EncoderPair, x: Tensor, x_tilde: Tensor) -> tuple[Tensor, Tensor]:
     """Embeddings of the similarity s_ij = <G1 x_i, G2 x~_j>."""
     return torch.as_tensor(x) @ fit.g1.mT, torch.as_tensor(x_tilde) @ fit.g2.mT
 
 
-def cosine(fit: Encoders, x: Tensor, x_tilde: Tensor) -> tuple[Tensor, Tensor]:
+def cosine(fit: EncoderPair, x: Tensor, x_tilde: Tensor) -> tuple[Tensor, Tensor]:
     """Embeddings of the cosine of G1 x_i and G2 x~_j."""
     z, z_tilde = inner_product(fit, x, x_tilde)
     return torch.nn.functional.normalize(z, dim=-1), torch.nn.functional.normalize(z_tilde, dim=-1)
 
 
-def density_ratio(fit: Encoders, x: Tensor, x_tilde: Tensor) -> tuple[Tensor, Tensor]:
+def density_ratio(fit: EncoderPair, x: Tensor, x_tilde: Tensor) -> tuple[Tensor, Tensor]:
     """Embeddings of log p(x_i, x~_j) / (p(x_i) p(x~_j)) in nats, under the Gaussian model of the encoded rows.
 
     In canonical coordinates it is sum_k [ c a b - c^2 (a^2 + b^2)/2 ] / (1 - c^2) - log(1 - c^2)/2: an inner product
@@ -124,7 +124,7 @@ def density_ratio(fit: Encoders, x: Tensor, x_tilde: Tensor) -> tuple[Tensor, Te
     return torch.cat([a * gain, row, torch.ones_like(row)], -1), torch.cat([b, torch.ones_like(column), column], -1)
 
 
-SCORES: dict[str, Callable[[Encoders, Tensor, Tensor], tuple[Tensor, Tensor]]] = {
+SCORES: dict[str, Callable[[EncoderPair, Tensor, Tensor], tuple[Tensor, Tensor]]] = {
     "inner_product": inner_product,
     "cosine": cosine,
     "density_ratio": density_ratio,

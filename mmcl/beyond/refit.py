@@ -7,7 +7,8 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from mmcl._checks import at_least
-from mmcl.beyond.detection import calibrated, checked, cross_fit, detect
+from mmcl.beyond.cross_fit import cross_fit
+from mmcl.beyond.detection import calibrated, checked, detect
 from mmcl.beyond.ratio import Ratio
 from mmcl.spectral import fit
 

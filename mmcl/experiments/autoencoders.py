@@ -1,17 +1,18 @@
 """Two convolutional autoencoders give the 16-d codes of Section 5.3; trained with a fixed seed, once, and kept."""
 
 import hashlib
-import os
-import tempfile
+import inspect
+import io
 import threading
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from mmcl._checks import at_least, positive
+from mmcl._files import write_whole
 from mmcl.experiments.images import cache_folder
 
 CODE = 16  # dimension of a code
@@ -24,7 +25,7 @@ class Autoencoder(nn.Module):
     Images are (n, 1, 28, 28) grey levels from 0 to 255, codes (n, 16).
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.encoder = nn.Sequential(
             *(nn.Conv2d(1, 8, 3, 2, 1), nn.ReLU()),
@@ -39,16 +40,19 @@ class Autoencoder(nn.Module):
             nn.ConvTranspose2d(8, 1, 3, 2, 1, 1),
         )
 
-    def forward(self, images):
+    def forward(self, images: Tensor) -> Tensor:
+        """Images after coding and decoding."""
         return self.decoder(self.encoder(images))
 
 
-def _dense(*widths):
+def _dense(*widths: int) -> list[nn.Module]:
     layers = [nn.Linear(a, b) for a, b in zip(widths, widths[1:], strict=False)]
     return [module for layer in layers[:-1] for module in (layer, nn.ReLU())] + layers[-1:]
 
 
-def train_autoencoder(images, epochs=10, batch_size=256, lr=2e-3, seed=0, progress=False):
+def train_autoencoder(
+    images: Tensor, epochs: int = 10, batch_size: int = 256, lr: float = 2e-3, seed: int = 0, progress: bool = False
+) -> Autoencoder:
     """An autoencoder that minimises the mean squared error of the pixels, by AdamW.
 
     Args:
@@ -64,7 +68,7 @@ def train_autoencoder(images, epochs=10, batch_size=256, lr=2e-3, seed=0, progre
     Raises:
         ValueError: if a number is out of range or the images are not 28 x 28.
 
-    Reference: arXiv 2302.06232, Section 5.3; notebook 04.
+    Reference: PMLR 206:4348-4380, Section 5.3.
     """
     at_least(1, epochs=epochs)
     at_least(2, batch_size=batch_size)
@@ -85,17 +89,19 @@ def train_autoencoder(images, epochs=10, batch_size=256, lr=2e-3, seed=0, progre
     return model.eval()
 
 
-def encode(model, images):
+def encode(model: Autoencoder, images: Tensor) -> Tensor:
     """Codes (n, 16), float64, of images (n, 28, 28), with the statistics the batch normalisation has learned."""
     with torch.no_grad():
         return torch.cat([model.encoder(block.float()) for block in _pixels(images).split(4096)]).double()
 
 
-def codes(images, images_test, seed=0, progress=False, **settings):
+def codes(
+    images: Tensor, images_test: Tensor, seed: int = 0, progress: bool = False, **settings: Any
+) -> tuple[Tensor, Tensor]:
     """Codes of training and test images from an autoencoder trained on the former, or from the cache.
 
-    The cache, in `mmcl.experiments.images.cache_folder`, is keyed by this file, the images, the seed and the
-    settings. An entry appears when it is complete and not before.
+    The cache, in `mmcl.experiments.images.cache_folder`, is keyed by the text of what computes the codes, the images,
+    the seed and the settings. An entry appears when it is complete and not before.
 
     Args:
         images, images_test: (n, 28, 28), (m, 28, 28) uint8.
@@ -105,30 +111,25 @@ def codes(images, images_test, seed=0, progress=False, **settings):
     Returns:
         (n, 16) and (m, 16), float64.
     """
-    key = hashlib.sha256(Path(__file__).read_bytes() + repr((seed, sorted(settings.items()))).encode())
+    key = hashlib.sha256(_source().encode() + repr((seed, sorted(settings.items()))).encode())
     for a in (images, images_test):
         key.update(np.ascontiguousarray(a).tobytes())
     path = cache_folder() / f"codes-{key.hexdigest()[:16]}.npz"
     if not path.is_file():
         model = train_autoencoder(images, seed=seed, progress=progress, **settings)
-        _save_whole(path, train=encode(model, images).numpy(), test=encode(model, images_test).numpy())
+        whole = io.BytesIO()
+        np.savez(whole, train=encode(model, images).numpy(), test=encode(model, images_test).numpy())
+        write_whole(path, whole.getvalue())
     with np.load(path) as kept:
         return torch.from_numpy(kept["train"]), torch.from_numpy(kept["test"])
 
 
-def _save_whole(path, **arrays):
-    """Arrays into an npz file that never exists in part: written beside its place, then renamed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, part = tempfile.mkstemp(dir=path.parent, suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.savez(file, **arrays)
-        os.replace(part, path)
-    finally:
-        Path(part).unlink(missing_ok=True)
+def _source() -> str:
+    """What the codes depend on besides the images and the settings: the text of what computes them."""
+    return f"{CODE}\n" + "\n".join(map(inspect.getsource, (Autoencoder, _dense, train_autoencoder, encode, _pixels)))
 
 
-def _pixels(images):
+def _pixels(images: Tensor) -> Tensor:
     images = torch.as_tensor(images)
     if images.ndim != 3 or images.shape[1:] != (28, 28):
         raise ValueError(f"images have shape {tuple(images.shape)}; give (n, 28, 28) grey levels")

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import sklearn.datasets
 import torch
+from torch import Generator, Tensor
 
 from mmcl._checks import as_generator
 
@@ -17,15 +18,15 @@ class Views:
         labels, labels_test: (n,) int64 classes.
     """
 
-    x: torch.Tensor
-    x_tilde: torch.Tensor
-    labels: torch.Tensor
-    x_test: torch.Tensor
-    x_tilde_test: torch.Tensor
-    labels_test: torch.Tensor
+    x: Tensor
+    x_tilde: Tensor
+    labels: Tensor
+    x_test: Tensor
+    x_tilde_test: Tensor
+    labels_test: Tensor
 
 
-def digits_views(n_train=900, seed=0):
+def digits_views(n_train: int = 900, seed: int | Generator = 0) -> Views:
     """1,797 real handwritten digits (8 x 8), each split into two views of 32 pixels by a checkerboard.
 
     Args:
@@ -52,7 +53,7 @@ def digits_views(n_train=900, seed=0):
     return Views(*(a[order[:n_train]] for a in views), *(a[order[n_train:]] for a in views))
 
 
-def matched_rows(labels, labels_tilde, seed=0):
+def matched_rows(labels: Tensor, labels_tilde: Tensor, seed: int | Generator = 0) -> tuple[Tensor, Tensor]:
     """Rows of two data sets put together by class: entry i of both has the same class, and no row occurs twice.
 
     Args:
@@ -62,7 +63,13 @@ def matched_rows(labels, labels_tilde, seed=0):
     Returns:
         rows, rows_tilde: (k,) indices in random order, k = sum over classes of the smaller count.
 
-    Reference: arXiv 2302.06232, Section 5.3, where digit c belongs to article c.
+    Example:
+        >>> labels, labels_tilde = torch.tensor([0, 1, 1]), torch.tensor([1, 0, 0, 2])
+        >>> rows, rows_tilde = matched_rows(labels, labels_tilde)
+        >>> sorted(labels[rows].tolist()), torch.equal(labels[rows], labels_tilde[rows_tilde])
+        ([0, 1], True)
+
+    Reference: PMLR 206:4348-4380, Section 5.3, where digit c belongs to article c.
     """
     generator, found = as_generator(seed), ([], [])
     for c in torch.as_tensor(labels).unique():

@@ -141,7 +141,7 @@ def train_heads(
     Raises:
         ValueError: for a `how` that does not exist, or not one for every stream.
 
-    Reference: PMLR 206:4348-4380, Section 5.3; notebook 04.
+    Reference: PMLR 206:4348-4380, Section 5.3.
     """
     if len(streams.how) != len(heads) or not set(streams.how) <= set(HOW):
         raise ValueError(f"how = {streams.how}; give one of {HOW} for each of the {len(heads)} streams")

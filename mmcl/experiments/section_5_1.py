@@ -8,12 +8,12 @@ that the file holds. Data come from the folder in MMCL_DATA or are downloaded.
 import argparse
 import datetime
 import json
-import os
 from pathlib import Path
 
 import torch
 
 from mmcl import graph
+from mmcl._files import write_whole
 from mmcl.experiments.graph_networks import SCHEDULES, Training, as_pixels, train
 from mmcl.experiments.images import load_fashion_mnist, load_mnist
 from mmcl.experiments.labelled import Labelled
@@ -26,7 +26,7 @@ SETTING = {
     "constant rate": "the same without ReduceLROnPlateau",
     "AdamW": "learning rate 0.001, batches of 100 x 100, divided by the edges of the batch",
     "rows": "the first images of each class, as published, or random ones",
-    "step": "steps made; loss is what the next one descends, rate is its rate. A run ends when its rate is below 1e-7",
+    "step": "steps made; loss is what the next one descends, rate is its rate. A run ends when its rate is below 1e-5",
     "accuracy": "share of 1,000 Fashion-MNIST test images nearest, of 10 MNIST test images, one per class, to that of "
     "their class; mean over 100 sets of 10, from the first 200 test images of each digit",
     "lists that a run lacks": "were not recorded when it was made",
@@ -125,11 +125,7 @@ def main(path: str, resume: bool = False) -> None:
 def write(path: Path, stored: dict) -> None:
     """JSON with one run a line, whole or not at all."""
     head = json.dumps({k: v for k, v in stored.items() if k != "runs"}, indent=1)[:-2]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.with_suffix(".part").write_text(
-        head + ',\n "runs": [\n  ' + ",\n  ".join(map(json.dumps, stored["runs"])) + "\n ]\n}\n", "utf-8"
-    )
-    os.replace(path.with_suffix(".part"), path)
+    write_whole(path, head + ',\n "runs": [\n  ' + ",\n  ".join(map(json.dumps, stored["runs"])) + "\n ]\n}\n")
 
 
 if __name__ == "__main__":

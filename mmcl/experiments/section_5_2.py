@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 from tqdm.auto import tqdm
 
 from mmcl._checks import at_least, paired, positive, rank_at_most
@@ -14,24 +15,24 @@ from mmcl.unpaired import UnpairedLoss
 class Encoders(NamedTuple):
     """g1 (..., rank, d1) and g2 (..., rank, d2)."""
 
-    g1: torch.Tensor
-    g2: torch.Tensor
+    g1: Tensor
+    g2: Tensor
 
 
 def train_published(
-    x,
-    x_tilde,
-    x_unpaired,
-    x_tilde_unpaired,
-    rank,
-    tau=1.0,
-    lr=2e-3,
-    epochs=100,
-    epochs_unpaired=100,
-    batch_size=50,
-    seed=0,
-    progress=False,
-):
+    x: Tensor,
+    x_tilde: Tensor,
+    x_unpaired: Tensor,
+    x_tilde_unpaired: Tensor,
+    rank: int,
+    tau: float = 1.0,
+    lr: float = 2e-3,
+    epochs: int = 100,
+    epochs_unpaired: int = 100,
+    batch_size: int = 50,
+    seed: int = 0,
+    progress: bool = False,
+) -> tuple[Encoders, Encoders]:
     """The published training: AdamW on CLIP over the pairs, then, going on, on L' over batches of unpaired rows.
 
     Batch t of the second stage holds rows tB to (t+1)B - 1 of *both* modalities, and its edges are the B largest of
@@ -56,7 +57,7 @@ def train_published(
     Raises:
         ValueError: for bad data, rank, tau or lr, or a batch_size beyond n or N.
 
-    Reference: arXiv 2302.06232, Section 5.1; notebook 03, section 2.
+    Reference: PMLR 206:4348-4380, Section 5.2; notebook 03, section 2.
     """
     rows = slice(min(a.shape[-2] for a in (x_unpaired, x_tilde_unpaired)))
     rest = paired(x_unpaired[..., rows, :], x_tilde_unpaired[..., rows, :])
@@ -71,10 +72,11 @@ def train_published(
             raise ValueError(f"batch_size = {batch_size}, but there are only {a.shape[-2]} rows")
         batches = [slice(i, i + batch_size) for i in range(0, a.shape[-2] - batch_size + 1, batch_size)]
 
-        def objective(rows, a=a, b=b, loss=loss):
+        def objective(rows: slice, a: Tensor = a, b: Tensor = b, loss=loss) -> Tensor:
             return loss(similarities(a[..., rows, :], b[..., rows, :], g1, g2))
 
         for _ in tqdm(range(passes), desc=f"AdamW {loss!r}", unit="epoch", disable=not progress):
             take_steps(optimizer, objective, batches)
         found.append(Encoders(g1.detach().clone(), g2.detach().clone()))
-    return tuple(found)
+    first, both = found
+    return first, both

@@ -7,7 +7,7 @@ import io
 import math
 import re
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from html import escape
 
@@ -32,6 +32,10 @@ def _number(value: float, resolution: float = 0.0) -> str:
     if 0 < resolution < abs(value):
         digits = max(digits, min(12, 2 + math.ceil(magnitude - math.log10(resolution))))
     return re.sub(r"e\+?(-?)0*(\d)", r"e\1\2", f"{value:.{digits}g}")
+
+
+def _escaped(text: str) -> str:
+    return escape(text, quote=False)
 
 
 @dataclass(frozen=True)
@@ -79,13 +83,18 @@ class Claim:
         numbers = f"measured {self.row[2]}, expected {self.criterion}"
         return f"{self.verdict} [{self.id}] {self.statement}: {numbers}"
 
-    def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
-        html = (
-            f"<p><strong>{self.verdict}</strong> [{escape(self.id)}] {escape(self.statement, quote=False)}: "
-            f"measured <strong>{self.row[2]}</strong>, expected {self.criterion}</p>"
+    def html(self, inline: Callable[[str], str] = _escaped) -> str:
+        """The claim as a paragraph, for a notebook and for its page; ``inline`` makes HTML of the statement."""
+        return (
+            f'<p class="claim {"holds" if self.holds else "fails"}" id="claim-{escape(self.id)}">'
+            f'<strong class="verdict">{self.verdict}</strong> [{escape(self.id)}] {inline(self.statement)}: '
+            f'<span class="number-shown">measured <strong>{self.row[2]}</strong>,</span> '
+            f'<span class="number-shown">expected {self.criterion}</span></p>'
         )
+
+    def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
         data = {k: v if isinstance(v, str) or math.isfinite(v) else str(v) for k, v in asdict(self).items()}
-        return {"text/plain": str(self), "text/html": html, CLAIM_MIME: data}
+        return {"text/plain": str(self), "text/html": self.html(), CLAIM_MIME: data}
 
     @classmethod
     def from_json(cls, data: dict) -> Claim:
@@ -94,16 +103,23 @@ class Claim:
         return cls(data["id"], data["statement"], *numbers)
 
 
+def ledger_html(claims: Iterable[Claim], inline: Callable[[str], str] = _escaped, page: str | None = None) -> str:
+    """The ledger as a table, for a notebook and, with links to the claims on ``page``, for its page and the index."""
+    head = "".join(f'<th scope="col">{name}</th>' for name in COLUMNS)
+    rows = []
+    for claim in claims:
+        _, _, *rest, verdict = claim.row
+        id = escape(claim.id)
+        link = id if page is None else f'<a href="{escape(page)}#claim-{id}">{id}</a>'
+        cells = "".join(f"<td>{text}</td>" for text in (link, inline(claim.statement), *rest))
+        kind = "holds" if claim.holds else "fails"
+        rows.append(f'<tr class="{kind}">{cells}<td class="verdict">{verdict}</td></tr>')
+    return f'<table class="ledger"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
+
+
 class _Ledger(list):
     def _repr_mimebundle_(self, include=None, exclude=None) -> dict:
-        rows = ["".join(f"<td>{escape(text, quote=False)}</td>" for text in claim.row) for claim in self]
-        head = "".join(f"<th>{name}</th>" for name in COLUMNS)
-        body = "".join(f"<tr>{row}</tr>" for row in rows)
-        html = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-        return {"text/plain": table(self), "text/html": html, LEDGER_MIME: [claim.id for claim in self]}
-
-    def __str__(self) -> str:
-        return table(self)
+        return {"text/plain": table(self), "text/html": ledger_html(self), LEDGER_MIME: [claim.id for claim in self]}
 
 
 _claims: dict[str, Claim] = {}
@@ -113,7 +129,7 @@ def claim(id: str, statement: str, measured, expected, tolerance) -> None:
     """Check a statement by a number, show the verdict, and keep it for the ledger.
 
     Args:
-        id: as "1.2", unique in all notebooks; running a cell again replaces its claim.
+        id: a word, as "thm-3.1.rate-in-n", unique in all notebooks; running a cell again replaces its claim.
         statement: what is claimed, in words; may hold $...$ formulas.
         measured, expected: one number each (float, or a tensor or array with one element).
         tolerance: t for |measured - expected| <= t, or (below, above) for
@@ -123,9 +139,10 @@ def claim(id: str, statement: str, measured, expected, tolerance) -> None:
     A measured value that is NaN or infinite never holds.
 
     Raises:
-        ValueError: if a value is not one number, expected is not finite, or a tolerance is negative,
-            NaN, or infinite on both sides.
+        ValueError: if the id is no word, a value is not one number, expected is not finite, or a tolerance is
+            negative, NaN, or infinite on both sides.
     """
+    _check_id(id)
     below, above = tolerance if isinstance(tolerance, tuple | list) else (tolerance, tolerance)
     numbers = {"measured": measured, "expected": expected, "tolerance below": below, "tolerance above": above}
     for name, value in numbers.items():
@@ -133,13 +150,18 @@ def claim(id: str, statement: str, measured, expected, tolerance) -> None:
             numbers[name] = float(value)
         except (TypeError, ValueError, RuntimeError):
             raise ValueError(f"claim {id}: {name} must be one number, got {value!r}") from None
-    made = Claim(str(id), statement, *numbers.values())
+    made = Claim(id, statement, *numbers.values())
     if not math.isfinite(made.expected):
         raise ValueError(f"claim {id}: expected must be finite, got {made.expected}")
     if not (made.below >= 0 and made.above >= 0 and min(made.below, made.above) < math.inf):
         raise ValueError(f"claim {id}: tolerance must be >= 0, finite on one side at least; got {tolerance}")
     _claims[made.id] = made
     display(made)
+
+
+def _check_id(id: str) -> None:
+    if not (isinstance(id, str) and re.fullmatch(r"[A-Za-z0-9][\w.-]*", id)):
+        raise ValueError(f"id {id!r} must be a word of letters, digits, points, hyphens, as 'thm-3.1.rate-in-n'")
 
 
 def ledger() -> None:
@@ -161,11 +183,15 @@ def record(id: str, statement: str, value) -> None:
         id: a word, as "mmcl_error"; unique in the notebook.
         statement: what was measured, in words; may hold $...$ formulas.
         value: one number (float, or a tensor or array with one element).
+
+    Raises:
+        ValueError: if the id is no word.
     """
-    number = {"id": str(id), "statement": statement, "measured": float(value)}
-    html = f"<p>[{escape(id)}] {escape(statement, quote=False)}: <strong>{_number(number['measured'])}</strong></p>"
-    data = number if math.isfinite(number["measured"]) else number | {"measured": str(number["measured"])}
-    plain = f"[{id}] {statement}: {_number(number['measured'])}"
+    _check_id(id)
+    measured = float(value)
+    html = f"<p>[{id}] {_escaped(statement)}: <strong>{_number(measured)}</strong></p>"
+    data = {"id": id, "statement": statement, "measured": measured if math.isfinite(measured) else str(measured)}
+    plain = f"[{id}] {statement}: {_number(measured)}"
     display({"text/plain": plain, "text/html": html, NUMBER_MIME: data}, raw=True)
 
 

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000"]
 _DASHES = ["-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1))]
 _MARKERS = ["o", "s", "^", "D", "v", "P", "X"]
-STYLE = {
+STYLE: dict = {
     "axes.prop_cycle": cycler(color=COLOURS) + cycler(linestyle=_DASHES) + cycler(marker=_MARKERS),
     "axes.spines.top": False,
     "axes.spines.right": False,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import io
 import itertools
 import re
 import sys
@@ -13,8 +14,10 @@ import jupytext
 import nbformat
 from nbclient.exceptions import DeadKernelError
 
+from mmcl._files import write_whole
 from mmcl.notebook.claims import claims_of, table
 from mmcl.reports import answer, page, run, statements
+from mmcl.reports.formulas import RenderError
 from mmcl.reports.parameters import UsageError, choose_parameters, find_notebook, parameters_of, spelled
 
 _NB = "02, 02_robustness, or the path of a .py file"
@@ -42,7 +45,7 @@ def _report(args) -> int:
 
 
 def _sweep(args) -> int:
-    from mmcl.reports import sweep  # joblib and the figures take a moment to import
+    from mmcl.reports import sweep  # the figures take a moment to import
 
     if args.grid == Path("") or args.j < 1:
         what = (
@@ -71,8 +74,8 @@ def _run(args) -> int:
 
 
 def _render(args) -> int:
-    args.target.parent.mkdir(parents=True, exist_ok=True)
-    args.target.write_text(page.report(nbformat.read(args.executed, 4), args.target.stem), "utf-8")
+    argued = statements.read(args.statements) if args.statements else []
+    write_whole(args.target, page.report(nbformat.read(args.executed, 4), args.target.stem, argued))
     return 0
 
 
@@ -81,9 +84,8 @@ def _index(args) -> int:
     for name in args.names:
         found = [p for kind in ("run", "failed") if (p := args.build / f"{name}.{kind}.ipynb").exists()]
         notebooks[name] = nbformat.read(found[0], 4) if found else None
-    argued = statements.statements(args.readme.read_text("utf-8")) if args.readme else []
-    args.target.parent.mkdir(parents=True, exist_ok=True)
-    args.target.write_text(page.index(notebooks, args.build.name, argued), "utf-8")
+    argued = statements.read(args.statements) if args.statements else []
+    write_whole(args.target, page.index(notebooks, args.build.name, argued))
     problems = {n: nb.metadata.mmcl.problem if nb else "was not run" for n, nb in notebooks.items()}
     claims = [c for nb in notebooks.values() if nb for c in claims_of(nb)]
     print("\n" + table(claims))
@@ -100,12 +102,13 @@ def _outputs(args) -> int:
 
 
 def _readme(args) -> int:
-    first = page.figures(nbformat.read(args.notebooks[0], 4))[0]
-    args.notebooks[0].with_name("argument.png").write_bytes(base64.b64decode(first.data["image/png"]))
-    claims = {c.id: c for path in args.notebooks for c in claims_of(nbformat.read(path, 4))}
-    text = args.readme.read_text("utf-8")
-    if (new := statements.measured_column(text, claims)) != text:
-        args.readme.write_text(new, "utf-8")
+    notebooks = {path.stem: nbformat.read(path, 4) for path in args.notebooks}
+    folder, root = args.notebooks[0].parent, args.readme.resolve().parent
+    claims = {c.id: c for notebook in notebooks.values() for c in claims_of(notebook)}
+    made = statements.table(statements.read(folder / "statements.yaml"), root, notebooks, claims)
+    write_whole(args.readme, statements.with_table(args.readme.read_text("utf-8"), made))
+    first = page.figures(next(iter(notebooks.values())))[0]
+    write_whole(folder / "argument.png", base64.b64decode(first.data["image/png"]))
     return 0
 
 
@@ -151,17 +154,18 @@ def _steps(command) -> None:
     sub.add_argument("--profile", default="default", help="profile of notebooks/profiles.yaml")
     sub.add_argument("-p", action="append", default=[], metavar="NAME=VALUE", help="parameter value")
     sub = command(_render, "make one offline HTML file of an executed notebook")
+    sub.add_argument("--statements", type=Path, metavar="FILE", help="statements.yaml, for the boxes in the text")
     sub.add_argument("executed", type=Path)
     sub.add_argument("target", type=Path)
     sub = command(_index, "make the page of all reports and print the claims ledger")
-    sub.add_argument("--readme", type=Path, help="README.md, whose table of statements the page shows")
+    sub.add_argument("--statements", type=Path, metavar="FILE", help="statements.yaml, which the page shows")
     sub.add_argument("target", type=Path)
     sub.add_argument("build", type=Path, help="folder of the executed notebooks")
     sub.add_argument("names", nargs="+")
     sub = command(_outputs, "copy the outputs of an executed notebook into the committed one")
     sub.add_argument("committed", type=Path)
     sub.add_argument("executed", type=Path)
-    sub = command(_readme, "refresh README.md's figure and measured column from the committed notebooks")
+    sub = command(_readme, "refresh README.md's figure and table from statements.yaml and the committed notebooks")
     sub.add_argument("readme", type=Path)
     sub.add_argument("notebooks", type=Path, nargs="+")
 
@@ -186,13 +190,14 @@ def main(argv: list[str] | None = None) -> int:
     _questions(command)
     _steps(command)
     args = parser.parse_args(_joined(sys.argv[1:] if argv is None else argv))
-    sys.stdout.reconfigure(errors="replace")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
     try:
         return args.function(args)
     except UsageError as error:
         print(f"mmcl: {error}", file=sys.stderr)
         return 2
-    except (page.RenderError, ChildProcessError) as error:
+    except (RenderError, ChildProcessError) as error:
         print(f"mmcl: {error}", file=sys.stderr)
         return 1
     except DeadKernelError:

@@ -6,15 +6,17 @@ import csv
 import io
 import json
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import nbformat
 
 from mmcl._files import write_whole
 from mmcl.notebook.claims import CLAIM_MIME, claims_of, numbers_of
-from mmcl.reports import page
+from mmcl.reports import page, statements
 from mmcl.reports.parameters import UsageError, changed, command_for, parameters_of, slug
 from mmcl.reports.run import execute
+from mmcl.reports.statements import Statement
 
 NUMBERS = ("id", "statement", "measured", "expected", "below", "above", "holds")
 
@@ -55,10 +57,16 @@ def tidy(answers, names) -> str:
     return text.getvalue()
 
 
-def pages(notebook, stem: str, found: dict) -> dict[str, str]:
-    """The files of a report, by name: the page, the executed notebook, ``claims.json`` and ``results.csv``."""
+def pages(notebook, stem: str, found: dict, argued: Iterable[Statement] = ()) -> dict[str, str]:
+    """The files of a report, by name: the page, the executed notebook, ``claims.json`` and ``results.csv``.
+
+    Args:
+        notebook, found: as executed, and its ``answer``.
+        stem: the name of the page, without ``.html``.
+        argued: the statements of the registry.
+    """
     return {
-        f"{stem}.html": page.report(notebook, stem, alone=True),
+        f"{stem}.html": page.report(notebook, stem, argued, alone=True),
         f"{stem}.ipynb": nbformat.writes(notebook),
         "claims.json": json.dumps(found, indent=1, ensure_ascii=False) + "\n",
         "results.csv": tidy([found], list(found["parameters"])),
@@ -102,5 +110,5 @@ def report(source: Path, values: dict[str, object], parent: Path) -> tuple[Path,
     notebook = execute(source.read_text("utf-8"), source, values)
     found = answer(notebook)
     stem = f"{source.stem}-{slug(found['changed'])}"
-    write_folder(parent / stem, pages(notebook, stem, found))
+    write_folder(parent / stem, pages(notebook, stem, found, statements.beside(source)))
     return parent / stem / f"{stem}.html", found

@@ -79,9 +79,10 @@ def _line(ax, points: list[tuple[float, Claim | Number]], style: dict, label: st
     ax.plot([], [], label=label or None, marker="o", markersize=5, **style)
 
 
-def _expected(ax, claims: list[Claim | Number]) -> None:
+def _expected(ax, made: list[Claim | Number]) -> None:
     """A dashed line at the expected value and a band of its tolerance, if they are the same at all points."""
-    if len({c.expected for c in claims}) != 1 or claims[0].holds is None:
+    claims = [c for c in made if isinstance(c, Claim)]
+    if len({c.expected for c in claims}) != 1:
         return
     ax.axhline(claims[0].expected, color="#666666", linewidth=1, linestyle=(0, (4, 3)), zorder=1)
     below, above = min(c.below for c in claims), min(c.above for c in claims)

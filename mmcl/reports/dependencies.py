@@ -1,7 +1,7 @@
 """What a chapter depends on, by its imports: what a change makes run again, and nothing else.
 
-``python3 -S mmcl/reports/dependencies.py build/depends.mk notebooks/*.py`` writes it down for make. That runs before there
-is an environment, so only the standard library is imported here, and nothing of the package.
+``python3 -S mmcl/reports/dependencies.py build/depends.mk notebooks/*.py`` writes it down for make. It runs before
+there is an environment, so only the standard library is imported here, and nothing of the package.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ def code_of(text: str, root: Path) -> list[Path]:
     taken to import everything.
     """
     modules, lazy = _modules(root / "mmcl"), _lazy(root / "mmcl" / "__init__.py")
-    names, left, found = {path: name for name, path in modules.items()}, [(text, "")], set()
+    names, left = {path: name for name, path in modules.items()}, [(text, "")]
+    found: set[Path] = set()
     while left:
         try:
             meant = _imports(*left.pop())
@@ -51,7 +52,8 @@ def code_of(text: str, root: Path) -> list[Path]:
             meant = frozenset(modules)
         meant |= {f"mmcl.{lazy[name]}" for name in lazy if not meant.isdisjoint((f"mmcl.{name}", "mmcl.*"))}
         parts = [name.split(".") for name in meant]
-        paths = {modules.get(".".join(p[:i])) for p in parts for i in range(1, len(p) + 1)} - found - {None}
+        wanted = {".".join(p[:i]) for p in parts for i in range(1, len(p) + 1)}
+        paths = {modules[name] for name in wanted if name in modules} - found
         left += [(p.read_text("utf-8"), names[p] + (".__init__" if p.stem == "__init__" else "")) for p in paths]
         found |= paths
     return sorted(found | {data for path in found for data in path.parent.glob("*.json") if _names(path, data)})
@@ -70,8 +72,7 @@ def _modules(folder: Path) -> dict[str, Path]:
 def _lazy(init: Path) -> dict[str, str]:
     """The dictionary ``_HOME`` of a package: the names that it imports when they are first used, and from where."""
     for node in ast.parse(init.read_text("utf-8")).body:
-        target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
-        if isinstance(target, ast.Name) and target.id == "_HOME":
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "_HOME":
             return ast.literal_eval(node.value)
     return {}
 
@@ -87,7 +88,8 @@ def _imports(text: str, module: str) -> frozenset[str]:
     Raises:
         SyntaxError: if it is not Python.
     """
-    nodes, meant, known = list(_reached(ast.parse(text))), set(), {}
+    nodes, meant = list(_reached(ast.parse(text))), set()
+    known: dict[str, str] = {}
     for node in nodes:
         if isinstance(node, ast.Import):
             meant |= {a.name for a in node.names}

@@ -5,21 +5,29 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Iterable
-from html.parser import HTMLParser
 
 import nbformat
 from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
 from nbconvert.filters import Highlight2HTML, strip_ansi
 
-from mmcl.notebook.claims import CLAIM_MIME, COLUMNS, LEDGER_MIME, NUMBER_MIME, Claim, claims_of
-from mmcl.reports.formulas import Renderer, RenderError, markdown
+from mmcl.notebook.claims import CLAIM_MIME, LEDGER_MIME, NUMBER_MIME, Claim, claims_of, ledger_html
+from mmcl.reports.formulas import Renderer, markdown
+from mmcl.reports.offline import checked
 from mmcl.reports.parameters import changed, command_for, parameters_of, spelled
+from mmcl.reports.places import heading_of
 from mmcl.reports.statements import Statement
 
 _templates = Environment(loader=PackageLoader("mmcl.reports"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
-_templates.globals["columns"] = COLUMNS
-_templates.filters["inline"] = lambda text: markdown(text, inline=True)
+
+
+def _inline(text: str) -> Markup:
+    """One line of Markdown, with typeset formulas."""
+    return markdown(text, inline=True)
+
+
+_templates.filters["inline"] = _inline
+_templates.globals["ledger"] = lambda page, claims: Markup(ledger_html(claims, _inline, page))
 
 
 def _output(output) -> Markup:
@@ -34,12 +42,11 @@ def _output(output) -> Markup:
         return Markup('<pre class="error" id="failed-cell">{}</pre>').format(trace)
     data = output.data
     if CLAIM_MIME in data:
-        claim = Claim.from_json(data[CLAIM_MIME])
-        return Markup(_templates.get_template("claim.html.j2").render(claim=claim))
+        return Markup(Claim.from_json(data[CLAIM_MIME]).html(_inline))
     if NUMBER_MIME in data:
         number = data[NUMBER_MIME]
         return Markup("<p>{}: <strong>{}</strong></p>").format(
-            markdown(number["statement"], inline=True), data["text/plain"].rpartition(": ")[2]
+            _inline(number["statement"]), data["text/plain"].rpartition(": ")[2]
         )
     if LEDGER_MIME in data:
         return Markup('<p>The table of all claims is <a href="#ledger">at the top</a>.</p>')
@@ -54,28 +61,6 @@ def _output(output) -> Markup:
     if "text/markdown" in data or "text/latex" in data:
         return markdown(data.get("text/markdown") or data["text/latex"])
     return Markup("<pre>{}</pre>").format(data.get("text/plain", ""))
-
-
-class _OfflineCheck(HTMLParser):
-    """Refuses whatever would load something from elsewhere, and pictures without alternative text."""
-
-    def handle_starttag(self, tag, attrs):
-        attrs = dict(attrs)
-        if tag in ("script", "iframe", "object", "embed", "link", "base"):
-            raise RenderError(f"the report would hold a <{tag}> element")
-        for name in ("src", "srcset", "poster", "data", "background", "xlink:href", "style"):
-            value = attrs.get(name) or ""
-            if "//" in value if name == "style" else value and not value.startswith(("data:", "#")):
-                raise RenderError(f"the report would load {value[:80]!r} in <{tag} {name}>")
-        if tag == "img" and not (attrs.get("alt") or "").strip():
-            raise RenderError("a figure has no alternative text; use show(fig, alt=...)")
-
-
-def _checked(html: str) -> str:
-    _OfflineCheck().feed(html)
-    if "<mi>\\" in html:
-        raise RenderError("a formula holds an unknown command: " + html.partition("<mi>\\")[2][:40])
-    return html
 
 
 def figures(notebook) -> list:
@@ -99,15 +84,16 @@ def _summary(notebook, name: str) -> dict:
     }
 
 
-def _cells(notebook, renderer: Renderer) -> list[dict]:
+def _cells(notebook, renderer: Renderer, boxes: dict[str, list[Statement]]) -> list[dict]:
     """What the template shows of each cell: ``html`` of a text, or ``code``, ``lines`` and ``outputs``."""
-    highlight, cells, titled = Highlight2HTML(pygments_lexer="ipython3"), [], False
+    highlight, titled = Highlight2HTML(pygments_lexer="ipython3"), False
+    cells: list[dict] = []
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             source = cell.source if titled else re.sub(r"^# +.*$", "", cell.source, count=1, flags=re.M)
             titled = True
             renderer.attachments = cell.get("attachments", {})
-            cells.append({"html": markdown(source, renderer)})
+            cells += [{"html": html} for html in _with_boxes(source, renderer, boxes)]
         elif cell.cell_type == "code" and (cell.source.strip() or cell.outputs):
             cells.append({
                 "code": Markup(highlight(cell.source)),
@@ -118,18 +104,38 @@ def _cells(notebook, renderer: Renderer) -> list[dict]:
     return cells
 
 
+def _with_boxes(source: str, renderer: Renderer, boxes: dict[str, list[Statement]]) -> list[Markup]:
+    """A cell of text in parts: up to a heading that argues statements, their boxes, and what follows."""
+    parts, begin = [], 0
+    for match in re.finditer(r"^###? +(.*\S)", source, re.M):
+        if match[1] in boxes:
+            parts.append(markdown(source[begin : match.end()], renderer))
+            parts += [Markup(_templates.get_template("box.html.j2").render(s=s)) for s in boxes[match[1]]]
+            begin = match.end()
+    return [*parts, markdown(source[begin:], renderer)]
+
+
+def _boxes(notebook, statements: Iterable[Statement]) -> dict[str, list[Statement]]:
+    """Heading -> the statements that its section argues."""
+    boxes: dict[str, list[Statement]] = {}
+    for statement in statements:
+        boxes.setdefault(heading_of(statement.section, notebook), []).append(statement)
+    return boxes
+
+
 def stopped(notebook) -> bool:
     """Whether a cell of an executed notebook raised; claims that do not hold, summed up at its end, are no stop."""
     outputs = (o for c in notebook.cells for o in c.get("outputs", []))
     return any(o.output_type == "error" and o.ename != "ClaimFailed" for o in outputs)
 
 
-def report(notebook, name: str, alone: bool = False) -> str:
+def report(notebook, name: str, statements: Iterable[Statement] = (), alone: bool = False) -> str:
     """An executed notebook as one HTML page.
 
     Args:
         notebook: as ``mmcl.reports.run`` leaves it, or its evidence of a failure (marked so at the top).
         name: used as title if the notebook has no heading of level 1.
+        statements: those of the registry; each that the notebook argues has a box at the head of its section.
         alone: the page is sent without the other reports, so it does not link to them.
 
     Raises:
@@ -137,12 +143,13 @@ def report(notebook, name: str, alone: bool = False) -> str:
             that would be loaded from elsewhere.
     """
     renderer, about = Renderer(alone=alone), notebook.metadata.get("mmcl", {})
+    boxes = _boxes(notebook, (s for s in statements if s.chapter == about.get("name", name)))
     allowed = parameters_of(notebook)
     values = notebook.metadata.get("papermill", {}).get("parameters", {})
     differ = changed(values, allowed)
     page = _templates.get_template("report.html.j2").render(
         **_summary(notebook, name),
-        cells=_cells(notebook, renderer),
+        cells=_cells(notebook, renderer, boxes),
         contents=[entry for entry in renderer.contents if entry[0] in (2, 3)],
         changed=[(allowed[n], spelled(value), spelled(allowed[n].default)) for n, value in differ.items()],
         seed=spelled(values.get("seed", allowed["seed"].default)) if "seed" in allowed else "",
@@ -152,7 +159,7 @@ def report(notebook, name: str, alone: bool = False) -> str:
         papermill=notebook.metadata.get("papermill", {}),
         alone=alone,
     )
-    return _checked(page)
+    return checked(page)
 
 
 def _section_figure(notebook, claim: str) -> Markup:
@@ -170,15 +177,14 @@ def _argued(statement: Statement, notebook, page: str) -> dict:
     """A row of the index: a statement with the verdict of its claims in this run."""
     made = {c.id: c for c in claims_of(notebook)} if notebook else {}
     claims = [made[i] for i in statement.claims if i in made]
-    status = statement.status
+    status = statement.verdict
     if not all(c.holds for c in claims):
         status = "does not hold here"
     elif len(claims) < len(statement.claims):
         status = "not reached"
     figure = _section_figure(notebook, claims[0].id) if claims else Markup()
     where = f"{page}#claim-{claims[0].id}" if claims else page
-    return {"text": statement.text, "label": statement.label, "status": status, "claims": claims, "figure": figure,
-            "link": where, "page": page}  # fmt: skip
+    return {"statement": statement, "status": status, "claims": claims, "figure": figure, "link": where}
 
 
 def index(notebooks: dict, profile: str, statements: Iterable[Statement] = ()) -> str:
@@ -187,16 +193,16 @@ def index(notebooks: dict, profile: str, statements: Iterable[Statement] = ()) -
     Args:
         notebooks: name -> executed notebook, or None if it could not be run.
         profile: the profile of the parameter values they ran with.
-        statements: the README's statements; each is shown with its status, numbers and figure of this run.
+        statements: those of the registry; each is shown with its status, numbers and figure of this run.
     """
     entries = []
     for name, notebook in notebooks.items():
         entry = {"name": name, "title": name, "problem": "was not run", "claims": []}
         entry |= _summary(notebook, name) if notebook else {}
         entry["page"] = name + (".failed.html" if entry["problem"] else ".html")
-        rows = [_argued(s, notebook, entry["page"]) for s in statements if s.notebook == name]
+        rows = [_argued(s, notebook, entry["page"]) for s in statements if s.chapter == name]
         entries.append(entry | {"rows": rows})
-    return _checked(_templates.get_template("index.html.j2").render(entries=entries, profile=profile))
+    return checked(_templates.get_template("index.html.j2").render(entries=entries, profile=profile))
 
 
 def sweep_page(notebook, swept: dict, fixed: dict, numbers: list, answers: list, command: str) -> str:
@@ -227,4 +233,4 @@ def sweep_page(notebook, swept: dict, fixed: dict, numbers: list, answers: list,
         versions=next((p["versions"] for p in points if "versions" in p), {}),
         command=command,
     )
-    return _checked(page)
+    return checked(page)

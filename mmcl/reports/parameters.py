@@ -78,15 +78,15 @@ def parameters_of(notebook) -> dict[str, Parameter]:
     found = {}
     for node in ast.parse(cell.source).body if cell else []:
         if isinstance(node, ast.AnnAssign) and node.value is not None:
-            target, types = node.target, ast.unparse(node.annotation)
+            name, types = ast.unparse(node.target), ast.unparse(node.annotation)
         elif isinstance(node, ast.Assign):
-            target, types = node.targets[0], ""
+            name, types = ast.unparse(node.targets[0]), ""
         else:
             continue
         literal = ast.literal_eval(node.value)
-        types = [t.strip() for t in (types or type(literal).__name__.removesuffix("Type")).split("|")]
+        kinds = [t.strip() for t in (types or type(literal).__name__.removesuffix("Type")).split("|")]
         comment = lines[node.end_lineno - 1].encode()[node.end_col_offset :].decode().strip(" #")
-        found[target.id] = Parameter(target.id, tuple(types), literal, comment)
+        found[name] = Parameter(name, tuple(kinds), literal, comment)
     return found
 
 
@@ -171,7 +171,7 @@ def profile_values(source: Path, profile: str) -> dict[str, object]:
         UsageError: naming the profiles, if there is no such profile.
     """
     file = source.parent / "profiles.yaml"
-    profiles = {"default": {}, **(read_mapping(file) if file.exists() else {})}
+    profiles: dict = {"default": {}, **(read_mapping(file) if file.exists() else {})}
     if profile not in profiles:
         raise UsageError(f"there is no profile {profile!r}; the profiles are {', '.join(profiles)}")
     return dict((profiles[profile] or {}).get(source.stem.split("_")[0]) or {})

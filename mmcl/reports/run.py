@@ -95,7 +95,7 @@ def asked_as(source: Path) -> str:
 
 
 def check_module(source: Path) -> None:
-    """Raise UsageError if another ``mmcl`` than this one stands beside a notebook's folder, whose numbers are wanted."""
+    """Raise UsageError if another ``mmcl`` than the one that runs stands beside a notebook."""
     beside = root_of(source.resolve())
     if beside != HERE:
         raise UsageError(

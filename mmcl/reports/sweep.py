@@ -67,8 +67,10 @@ def grid_of(source: Path, file: Path, profile: str = "default") -> tuple[dict[st
 def _values(given: object, parameter: Parameter) -> list:
     """The values that one line of a grid gives its parameter."""
     takes_lists = any(kind.startswith("list") for kind in parameter.types)
-    several = isinstance(given, list) and (not takes_lists or any(isinstance(v, list) for v in given))
-    values = [coerce(v, parameter) for v in (given if several else [given])]
+    several = given if isinstance(given, list) else []
+    if not isinstance(given, list) or takes_lists and not any(isinstance(v, list) for v in given):
+        several = [given]
+    values = [coerce(v, parameter) for v in several]
     if not values or any(v in values[:i] for i, v in enumerate(values)):
         raise UsageError(f"the grid gives {parameter.name} {'a value twice' if values else 'no value'}: {given}")
     return values
@@ -125,8 +127,10 @@ def _executor(jobs: int, scheduler: str | None) -> Iterator[Executor]:
                 raise
         return
     others = set(multiprocessing.active_children())
-    ignored = {"initializer": signal.signal, "initargs": (signal.SIGINT, signal.SIG_IGN)}  # an interrupt ends them here
-    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), **ignored) as executor:
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(
+        jobs, spawn, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN)
+    ) as executor:  # an interrupt ends them from here
         try:
             yield executor
         except BaseException:

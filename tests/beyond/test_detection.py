@@ -4,7 +4,8 @@ import pytest
 import torch
 from helpers import overlapping, shuffled
 
-from mmcl.beyond.detection import calibrate, cross_fit, detect_pairs, log_likelihood, score_matrix
+from mmcl.beyond.cross_fit import cross_fit, log_likelihood
+from mmcl.beyond.detection import calibrate, detect_pairs, score_matrix
 from mmcl.beyond.matching import EDGE_RULES, Scores
 from mmcl.beyond.ratio import SCORES, gaussian_ratio
 from mmcl.beyond.refit import detect_and_refit

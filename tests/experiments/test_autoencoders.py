@@ -1,5 +1,6 @@
 """The autoencoders of Section 5.3 and the cache of their codes."""
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -70,7 +71,7 @@ def test_codes_of_a_row_do_not_depend_on_the_rows_beside_it(images):
 
 def test_codes_are_trained_once_and_again_when_anything_differs(images, cache, monkeypatch):
     trained = []
-    train = autoencoders.train_autoencoder
+    train, encode = autoencoders.train_autoencoder, autoencoders.encode
     monkeypatch.setattr(autoencoders, "train_autoencoder", lambda *a, **k: trained.append(k) or train(*a, **k))
     first = autoencoders.codes(images, images[:9], epochs=1, batch_size=30)
     again = autoencoders.codes(images, images[:9], epochs=1, batch_size=30)
@@ -85,7 +86,10 @@ def test_codes_are_trained_once_and_again_when_anything_differs(images, cache, m
     autoencoders.codes(images, images[:9], epochs=1, batch_size=30, seed=1)
     autoencoders.codes(images, images[:9], epochs=1, batch_size=20)
     assert len(trained) == 5
-    monkeypatch.setattr(autoencoders, "__file__", __file__)  # other code
+    monkeypatch.setattr(autoencoders, "encode", lambda model, images: encode(model, images))  # other code
+    autoencoders.codes(images, images[:9], epochs=1, batch_size=30)
+    assert len(trained) == 6
+    monkeypatch.setattr(autoencoders, "encode", encode)
     autoencoders.codes(images, images[:9], epochs=1, batch_size=30)
     assert len(trained) == 6
     assert {p.suffix for p in cache.iterdir()} == {".npz"}
@@ -97,7 +101,7 @@ def test_an_interrupt_leaves_nothing_half_written(images, cache, monkeypatch, wh
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        target = {"train_autoencoder": autoencoders, "np.savez": np, "os.replace": autoencoders.os}[where]
+        target = {"train_autoencoder": autoencoders, "np.savez": np, "os.replace": os}[where]
         patch.setattr(target, where.split(".")[-1], interrupted)
         with pytest.raises(KeyboardInterrupt):
             autoencoders.codes(images, images, epochs=1)

@@ -19,6 +19,7 @@ from mmcl.notebook.claims import (
     claim,
     claims_of,
     ledger,
+    ledger_html,
     numbers_of,
     record,
     show,
@@ -88,6 +89,20 @@ def test_any_single_number_can_be_claimed(displayed, one):
 def test_what_is_no_claim_is_refused_by_name(measured, expected, tolerance, named):
     with pytest.raises(ValueError, match=f"claim 1.1: {named}"):
         claim("1.1", "one", measured, expected, tolerance)
+
+
+@pytest.mark.parametrize("id", ["", "two words", "a[1]", "-a", '"', 1.2, None])
+def test_an_id_that_is_no_word_is_refused(id):
+    with pytest.raises(ValueError, match="must be a word"):
+        claim(id, "one", 0, 0, 0)
+    with pytest.raises(ValueError, match="must be a word"):
+        record(id, "one", 0)
+
+
+@pytest.mark.parametrize("id", ["thm-3.1.rate-in-n", "2.10b", "lem-7.2"])
+def test_ids_are_words_with_points_and_hyphens(displayed, id):
+    claim(id, "one", 0, 0, 0)
+    assert displayed[0][0][0].id == id
 
 
 @pytest.mark.parametrize(
@@ -170,6 +185,15 @@ def test_the_table_is_aligned_and_wraps_statements():
     assert lines[-1][start:].startswith("0.5 ")
     assert lines[-1].endswith("NO")
     assert max(map(len, lines)) < 110
+
+
+def test_what_the_ledger_shows_of_a_claim_links_to_it_on_a_page_only():
+    made = [Claim("thm-1.1", "a $<$ b", 1, 1, 0, 0), Claim("1.2", "c", 2, 1, 0, 0)]
+    plain, linked = ledger_html(made), ledger_html(made, lambda text: f"<i>{text}</i>", "x.html")
+    assert "<td>thm-1.1</td><td>a $&lt;$ b</td><td>1</td><td>1</td><td>± 0</td>" in plain
+    assert '<td><a href="x.html#claim-thm-1.1">thm-1.1</a></td><td><i>a $<$ b</i></td>' in linked
+    assert plain.count('<tr class="fails">') == 1
+    assert "href" not in plain
 
 
 def test_show_carries_the_alternative_text_and_the_same_bytes_each_time(displayed):

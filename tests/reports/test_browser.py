@@ -16,7 +16,12 @@ import pytest
 from mmcl.reports.__main__ import main
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no Chromium on the PATH (Debian: apt install chromium)")
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(
+        not CHROMIUM and not os.environ.get("CI"), reason="no Chromium on the PATH (Debian: apt install chromium)"
+    ),
+]
 
 NOTEBOOK = r"""# %% [markdown]
 # # 1 A toy of $n$ numbers
@@ -47,7 +52,7 @@ from mmcl.notebook.claims import claim, ledger, show
 # | a long cell | a long cell | a long cell | `a_function_of_a_module` | $x = \sum_i y_i z_i w_i$ | a long cell |
 
 # %%
-claim("1.1", r"$n$ is three", n, 3, 1)
+claim("thm-1.1.three", r"$n$ is three", n, 3, 1)
 figure = Figure(figsize=(14, 3))
 figure.subplots().plot([0, 1])
 show(figure, alt="A line")
@@ -60,6 +65,18 @@ show(figure, alt="A line")
 print("a_line_of_output_that_does_not_break " * 12)
 ledger()
 """
+STATEMENTS = """
+- id: thm-1.1
+  number: Theorem 1.1
+  part: paper
+  text: That $n$ is three, in many words that may well need a second line
+  verdict: shown in part
+  chapter: 01_toy
+  section: 1.1 A section
+  functions: [mmcl.spectral.fit_with_a_long_name, mmcl.losses.LOSSES]
+  tests: [tests/test_spectral.py::test_with_a_name_that_is_a_sentence_of_mathematics_and_longer_than_a_phone_is_wide]
+  claims: [thm-1.1.three]
+"""
 
 
 class Browser:
@@ -68,6 +85,8 @@ class Browser:
     OPTIONS = "--headless=new --no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-sync"
 
     def __init__(self):
+        if not CHROMIUM:
+            raise RuntimeError("no Chromium on the PATH, and the tests of the pages are not skipped where CI is set")
         self.profile = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         ends = [fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 20) for end in (*os.pipe(), *os.pipe())]
         read, self.to, self.back, write = ends
@@ -145,16 +164,12 @@ def pages(tmp_path_factory):
     source.write_text(NOTEBOOK)
     (folder / "profiles.yaml").write_text("smoke: {}\n")
     (folder / "grid.yaml").write_text("n: [2, 3, 9]\nseed: [0, 1]\n")
-    link = "[01, 1](notebooks/01_toy.ipynb)"
-    (folder / "README.md").write_text(
-        "| statement | notebook | function | test | measured |\n|---|---|---|---|---|\n"
-        f"| That $n$ is three, in many words that may well need a second line | {link} | f | t | [1.1] |\n"
-    )
-    run, readme = build / "01_toy.run.ipynb", str(folder / "README.md")
+    (folder / "statements.yaml").write_text(STATEMENTS)
+    run, argued = build / "01_toy.run.ipynb", ["--statements", str(folder / "statements.yaml")]
     assert main(["run", str(source), str(run)]) == 0
-    assert main(["render", str(run), str(folder / "01_toy.html")]) == 0
+    assert main(["render", *argued, str(run), str(folder / "01_toy.html")]) == 0
     shutil.copy(run, build / "02_other.run.ipynb")
-    assert main(["index", "--readme", readme, str(folder / "index.html"), str(build), "01_toy", "02_other"]) == 0
+    assert main(["index", *argued, str(folder / "index.html"), str(build), "01_toy", "02_other"]) == 0
     given = ["-p", "n=9", "-p", "a_rather_long_name_of_a_parameter", "another value with several words"]
     assert main(["report", str(source), *given, "-o", str(folder / "asked")]) == 1
     assert main(["sweep", str(source), str(folder / "grid.yaml"), "-j", "2", "-o", str(folder)]) == 1
@@ -218,6 +233,14 @@ def test_the_contents_list_every_section_and_the_code_is_one_click_away(browser,
     assert not browser.value(f"{code}.checkVisibility()")
     browser.value("document.querySelector('details.code summary').click()")
     assert browser.value(f"{code}.checkVisibility()")
+
+
+def test_a_section_begins_with_the_statement_it_argues(browser, pages):
+    browser.open(pages["report"])
+    box = "document.getElementById('thm-1.1')"
+    assert browser.value(f"{box}.previousElementSibling.id") == "1-1-a-section"
+    text = browser.value(f"{box}.innerText")
+    assert all(part in text for part in ("Theorem 1.1", "shown in part", "mmcl.losses.LOSSES", "test_with_a_name"))
 
 
 def test_a_report_whose_claim_fails_says_so_on_the_first_screen(browser, pages):

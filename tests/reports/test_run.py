@@ -16,7 +16,7 @@ from PIL import Image
 from mmcl.notebook.claims import claims_of
 from mmcl.reports import page
 from mmcl.reports.__main__ import main
-from mmcl.reports.formulas import mathml
+from mmcl.reports.formulas import RenderError, mathml
 from mmcl.reports.parameters import (
     Parameter,
     UsageError,
@@ -29,7 +29,6 @@ from mmcl.reports.parameters import (
     slug,
 )
 from mmcl.reports.run import take_outputs
-from mmcl.reports.statements import measured_column, statements
 
 HEAD = r"""# %% [markdown]
 # # 1 A toy of $n$ numbers
@@ -56,7 +55,7 @@ from mmcl.notebook.claims import claim, ledger, show
 # | 1 | 2 |
 
 # %%
-claim("1.1", r"$n$ is three & $<$ four", n, 3, 0)
+claim("thm-1.1.three", r"$n$ is three & $<$ four", n, 3, 0)
 figure = Figure(figsize=(2, 1))
 figure.subplots().plot([0, 1])
 show(figure, alt='A line & "quotes"')
@@ -94,7 +93,7 @@ def broken(tmp_path_factory):
 
 def test_a_good_run_leaves_the_target_with_coerced_parameters_and_claims(good):
     notebook = nbformat.read(good[1], 4)
-    assert [c.id for c in claims_of(notebook)] == ["1.1"]
+    assert [c.id for c in claims_of(notebook)] == ["thm-1.1.three"]
     assert "0.001 [7] ab True" in str([c.outputs for c in notebook.cells if "printed" in c.source])
     assert not list(good[1].parent.glob("*.failed.ipynb"))
 
@@ -103,9 +102,10 @@ def test_a_failed_claim_leaves_evidence_under_the_other_name_and_no_target(broke
     assert not broken[1].exists()
     evidence = nbformat.read(broken[1].parent / "01_toy.failed.ipynb", 4)
     assert "ClaimFailed" in evidence.metadata.mmcl.problem
-    assert "[1.1]" in evidence.metadata.mmcl.problem
+    assert "[thm-1.1.three]" in evidence.metadata.mmcl.problem
 
 
+@pytest.mark.kernel
 def test_an_exception_or_a_claim_that_no_ledger_sums_up_fails_the_run(tmp_path):
     source = write(tmp_path, "# %%\nfrom mmcl.notebook.claims import claim\nclaim('1.1', 'nan', float('nan'), 0, 1);")
     assert main(["run", str(source), str(tmp_path / "a.run.ipynb")]) == 1
@@ -216,7 +216,7 @@ def test_the_report_of_a_failed_run_says_so_at_its_top(broken):
     assert "<title>FAILED: 1 A toy" in html
     told = html.index("1 of 1 claims")
     assert "not hold with these parameters" in html[told : told + 80]
-    assert html.index('<a href="#claim-1.1">[1.1]') < html.index("The first paragraph")
+    assert html.index('<a href="#claim-thm-1.1.three">[thm-1.1.three]') < html.index("The first paragraph")
 
 
 def test_the_index_shows_each_notebook_and_tells_what_failed(good, broken, tmp_path, capsys):
@@ -232,33 +232,32 @@ def test_the_index_shows_each_notebook_and_tells_what_failed(good, broken, tmp_p
     assert "FAILED 02_bad: ClaimFailed" in printed
     assert "FAILED 03_missing: was not run" in printed
     assert 'href="01_toy.html"' in html
-    assert 'href="02_bad.failed.html#claim-1.1"' in html
+    assert 'href="02_bad.failed.html#claim-thm-1.1.three"' in html
     assert "Profile smoke" in html
     assert html.count("The first paragraph") == 2
 
 
 def test_the_index_is_a_map_of_the_statements_with_the_status_of_their_claims(good, broken, tmp_path):
-    build, readme = tmp_path / "default", tmp_path / "README.md"
+    build, registry = tmp_path / "default", tmp_path / "statements.yaml"
     build.mkdir()
     (build / "01_toy.run.ipynb").write_text(good[1].read_text())
     (build / "02_bad.failed.ipynb").write_text((broken[1].parent / "01_toy.failed.ipynb").read_text())
-    link, measured = "[{0}, 1](notebooks/{0}.ipynb)", "[1.1] 3 (3 ± 0)"
     rows = [
-        ("Three is $n$", "01_toy", measured),
-        ("Nearly three", "01_toy", f"shown in part: {measured}"),
-        ("Not three", "01_toy", f"differs: {measured}"),
-        ("Who knows", "01_toy", "open"),
-        ("Three and four", "01_toy", f"{measured}; [1.7] 4 (4 ± 0)"),
-        ("Four", "02_bad", measured),
+        ("01_toy", "shown", "[thm-1.1.three]"),
+        ("01_toy", "shown in part", "[thm-1.1.three]"),
+        ("01_toy", "differs", "[thm-1.1.three]"),
+        ("01_toy", "open", "[]"),
+        ("01_toy", "shown", "[thm-1.1.three, thm-1.1.four]"),
+        ("02_bad", "shown", "[thm-1.1.three]"),
     ]
-    head = "| statement | notebook | function | test | measured |\n|---|---|---|---|---|\n"
-    lines = [f"| {text} | {link.format(name)} | f | t | {cell} |\n" for text, name, cell in rows]
-    readme.write_text(head + "".join(lines))
-    arguments = ["index", "--readme", str(readme), str(tmp_path / "index.html"), str(build), "01_toy", "02_bad"]
+    entry = "- {{id: s{i}, number: Theorem {i}, part: paper, text: $n$, verdict: {v}, chapter: {c}, section: 1.1 A, "
+    entry += "functions: [f], tests: [t], claims: {made}}}\n"
+    registry.write_text("".join(entry.format(i=i, c=c, v=v, made=made) for i, (c, v, made) in enumerate(rows)))
+    arguments = ["index", "--statements", str(registry), str(tmp_path / "index.html"), str(build), "01_toy", "02_bad"]
     assert main(arguments) == 1
     html = (tmp_path / "index.html").read_text()
-    statuses = re.findall(r'<span class="status">([^<]*)</span> <a href="([^"]*)">notebook (\w+), 1', html)
-    assert [s for s, _, _ in statuses] == [
+    shown = re.findall(r'<span class="status">([^<]*)</span> (Theorem \d), <a href="([^"]*)">chapter (\d\d)', html)
+    assert [status for status, *_ in shown] == [
         "shown",
         "shown in part",
         "differs",
@@ -266,25 +265,22 @@ def test_the_index_is_a_map_of_the_statements_with_the_status_of_their_claims(go
         "not reached",
         "does not hold here",
     ]
-    assert statuses[0][1] == "01_toy.html#claim-1.1"
-    assert statuses[-1][1] == "02_bad.failed.html#claim-1.1"
+    assert shown[0][1:] == ("Theorem 0", "01_toy.html#claim-thm-1.1.three", "01")
+    assert shown[-1][2] == "02_bad.failed.html#claim-thm-1.1.three"
     assert html.count("<figure>") == 5
     assert "<strong>3</strong> (3 ± 0)" in html
 
 
-def test_a_status_that_is_none_and_a_row_without_a_notebook_are_refused():
-    head = "| statement | notebook | function | test | measured |\n|---|---|---|---|---|\n"
-    with pytest.raises(UsageError, match="'Maybe' has status 'perhaps'"):
-        statements(head + "| Maybe | [01, 1](notebooks/01_toy.ipynb) | f | t | perhaps: [1.1] |\n")
-    with pytest.raises(UsageError, match="no link to a notebook"):
-        statements(head + "| Maybe | 01 | f | t | [1.1] |\n")
-
-
-def test_a_judged_status_survives_new_numbers(good):
-    claims = {c.id: c for c in claims_of(nbformat.read(good[1], 4))}
-    head = "| statement | notebook | function | test | measured |\n|---|---|---|---|---|\n"
-    text = head + "| a | x | y | z | differs: [1.1] old |\n"
-    assert "| differs: [1.1] 3 (3 ± 0) |" in measured_column(text, claims)
+def test_the_html_of_a_claim_and_of_the_ledger_is_that_of_the_notebook_with_formulas_typeset(good):
+    notebook = nbformat.read(good[1], 4)
+    html = page.report(notebook, "01_toy")
+    outputs = [o.data for c in notebook.cells for o in c.get("outputs", []) if "text/html" in o.get("data", {})]
+    formula = re.compile(r"<math.*?</math>")
+    for data in outputs:
+        for part in data["text/html"].split("$")[::2]:
+            assert part.replace("<td>thm-1.1.three</td>", "") in html or "ledger" in part
+    assert '<a href="#claim-thm-1.1.three">thm-1.1.three</a>' in html
+    assert len(formula.findall(html)) >= 4
 
 
 # ---------------------------------------------------------------- questions
@@ -319,11 +315,19 @@ def test_the_numbers_of_a_report_are_there_for_machines(asked):
     found = json.loads((folder / "claims.json").read_text())
     values = {"n": 7, "tau": 0.001, "sizes": [0.001], "label": "a = b", "fast": True}
     assert found["parameters"] == values == found["changed"]
-    assert [(c["id"], c["measured"], c["expected"], c["holds"]) for c in found["claims"]] == [("1.1", 7, 3, False)]
+    assert [(c["id"], c["measured"], c["expected"], c["holds"]) for c in found["claims"]] == [
+        ("thm-1.1.three", 7, 3, False)
+    ]
     assert found["versions"]["torch"]
     assert found["seconds"] > 0
     (row,) = csv.DictReader((folder / "results.csv").open())
-    assert (row["n"], row["fast"], row["id"], row["measured"], row["holds"]) == ("7", "true", "1.1", "7.0", "false")
+    assert (row["n"], row["fast"], row["id"], row["measured"], row["holds"]) == (
+        "7",
+        "true",
+        "thm-1.1.three",
+        "7.0",
+        "false",
+    )
     assert json.loads(row["sizes"]) == [0.001]
 
 
@@ -452,7 +456,7 @@ def test_letters_bars_and_aligned_lines_are_typeset_as_browsers_need_them(formul
 )
 @pytest.mark.parametrize("mark", ["$", "$$"])
 def test_a_formula_that_cannot_be_typeset_fails_by_name(formula, mark):
-    with pytest.raises(page.RenderError, match="cannot typeset the formula") as caught:
+    with pytest.raises(RenderError, match="cannot typeset the formula") as caught:
         page.report(notebook_of(nbformat.v4.new_markdown_cell(f"So {mark}{formula}{mark}.")), "x")
     assert repr(formula.strip()) in str(caught.value)
 
@@ -470,13 +474,13 @@ def test_a_formula_that_cannot_be_typeset_fails_by_name(formula, mark):
 def test_what_would_be_loaded_from_elsewhere_fails(html):
     output = nbformat.v4.new_output("display_data", data={"text/html": html})
     for cell in (nbformat.v4.new_markdown_cell(html), nbformat.v4.new_code_cell(outputs=[output])):
-        with pytest.raises(page.RenderError, match="the report would"):
+        with pytest.raises(RenderError, match="the report would"):
             page.report(notebook_of(cell), "x")
 
 
 def test_a_figure_without_alternative_text_fails():
     output = nbformat.v4.new_output("display_data", data={"image/png": "AAAA"})
-    with pytest.raises(page.RenderError, match="alternative text"):
+    with pytest.raises(RenderError, match="alternative text"):
         page.report(notebook_of(nbformat.v4.new_code_cell(outputs=[output])), "x")
 
 
@@ -508,14 +512,36 @@ def test_committed_outputs_hold_no_timings_paths_or_progress_bars(good, tmp_path
         take_outputs(committed, executed)
 
 
-def test_the_measured_column_is_made_from_the_claims(good):
-    claims = {c.id: c for c in claims_of(nbformat.read(good[1], 4))}
-    head = "a | b\n\n| statement | notebook | function | test | measured |\n|---|---|---|---|---|\n"
-    row = "| $a \\| b$ [9.9] | x | y | z | {} |\n"
-    new = measured_column(head + row.format("[1.1] old (text)") + "\ntail\n", claims)
-    assert new == head + row.format("[1.1] 3 (3 ± 0)") + "\ntail\n"
-    assert measured_column(new, claims) == new
-    with pytest.raises(UsageError, match=r"names claim 7.7"):
-        measured_column(head + row.format("[7.7]"), claims)
-    with pytest.raises(UsageError, match="no table"):
-        measured_column("| a |\n", claims)
+# ---------------------------------------------------------------- whose mmcl
+
+
+@pytest.fixture
+def elsewhere(tmp_path):
+    """A repository of another place with a module of its own: the path of its notebook."""
+    (tmp_path / "mmcl").mkdir()
+    (tmp_path / "mmcl" / "__init__.py").write_text("raise RuntimeError('this module is broken')\n")
+    (tmp_path / "notebooks").mkdir()
+    return write(tmp_path / "notebooks", HEAD + LEDGER)
+
+
+@pytest.mark.parametrize("command", ["run", "report", "sweep"])
+def test_a_notebook_beside_another_module_is_refused_with_a_sentence(elsewhere, tmp_path, monkeypatch, capsys, command):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "grid.yaml").write_text("n: [1, 2]\n")
+    given = {"run": ["x.run.ipynb"], "report": [], "sweep": ["grid.yaml"]}[command]
+    assert main([command, str(elsewhere), *given]) == 2
+    message = capsys.readouterr().err
+    assert f"belongs to the mmcl in {tmp_path}" in message
+    assert message.count("\n") == 1
+
+
+@pytest.mark.kernel
+def test_the_kernel_imports_the_module_that_runs_it_wherever_it_is_installed(tmp_path, monkeypatch):
+    """Another module on the path, as one that was installed from another place, is not what the notebook gets."""
+    (tmp_path / "mmcl").mkdir()
+    (tmp_path / "mmcl" / "__init__.py").write_text("")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    source = write(tmp_path, "# %%\nimport mmcl\nprint(mmcl.__file__)\n")
+    assert main(["run", str(source), str(tmp_path / "x.run.ipynb")]) == 0
+    (output,) = nbformat.read(tmp_path / "x.run.ipynb", 4).cells[0].outputs
+    assert output.text.strip() == str(Path(page.__file__).parents[1] / "__init__.py")

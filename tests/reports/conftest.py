@@ -1,0 +1,11 @@
+"""Which tests run a notebook: those that use what a notebook made, besides those that say so themselves."""
+
+import pytest
+
+RUN_A_NOTEBOOK = {"good", "broken", "asked", "one_by_one", "cluster", "pages", "source"}
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if RUN_A_NOTEBOOK & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.kernel)
