@@ -39,7 +39,7 @@ from mmcl import covariance, spectral, theory, unimodal
 from mmcl.beyond.filtering import filtered_fit
 from mmcl.data import spiked
 from mmcl.experiments.digits import digits_views
-from mmcl.experiments.monte_carlo import errors, stored
+from mmcl.experiments.monte_carlo import errors, long_draw
 from mmcl.losses import LOSSES
 from mmcl.metrics import sin_theta, top_k_accuracy
 from mmcl.notebook import plots, statistics
@@ -134,7 +134,7 @@ kinds_of_fit = {"no filter": lambda p: spectral.fit(p.x, p.x_tilde, 4),
 filtered = torch.zeros(3, len(etas), filter_draws, dtype=torch.float64)
 for i in range(filter_draws):
     for j, eta in enumerate(etas):
-        p = stored(filter_n, 10, 8, 4, noise_std=0.01, wrong_share=1 - eta, seed=seed + i)
+        p = long_draw(filter_n, 10, 8, 4, noise_std=0.01, wrong_share=1 - eta, seed=seed + i)
         filtered[:, j, i] = torch.stack([sin_theta(f(p).g1.double().mT, p.u1) for f in kinds_of_fit.values()])
 
 # %% [markdown]
