@@ -71,7 +71,7 @@ def gradient_identity_error(loss, x, x_tilde, rank, rho):
     g1, g2 = (g.requires_grad_() for g in training.random_encoders(x, x_tilde, rank, seed))
     s = (x @ g1.mT) @ (x_tilde @ g2.mT).mT
     (loss(s) + rho / 2 * (g1.mT @ g2).square().sum((-2, -1))).sum().backward()
-    down = rho * g1.mT @ g2 - spectral.cross_covariance(x, x_tilde, loss.weights(s))
+    down = rho * g1.mT @ g2 - covariance.cross_covariance(x, x_tilde, loss.weights(s))
     return max(relative_error(g2 @ down.mT, g1.grad), relative_error(g1 @ down, g2.grad))
 
 
@@ -116,7 +116,7 @@ Markdown(
 # encoders against scikit-learn's `PLSSVD(scale=False)`.
 
 # %%
-S = spectral.cross_covariance(x + 100, x_tilde - 300)
+S = covariance.cross_covariance(x + 100, x_tilde - 300)
 reference = np.cov((x + 100).T, (x_tilde - 300).T)[:d1, d1:]
 claim("1.2a", "linear loss: S is the sample cross-covariance", relative_error(S, reference), 0, tolerance=1e-11)
 linear = spectral.fit(x, x_tilde, rank, rho=rho)
@@ -127,7 +127,7 @@ value = LOSSES["linear"]()((x @ g1.mT) @ (x_tilde @ g2.mT).mT) + rho / 2 * (g1.m
 claim("1.2c", "linear loss: minimum of Lemma 2.1", value / linear.loss, 1, tolerance=1e-10)
 
 # %%
-singular_values = torch.linalg.svdvals(spectral.cross_covariance(x, x_tilde))
+singular_values = torch.linalg.svdvals(covariance.cross_covariance(x, x_tilde))
 order = np.arange(1, len(singular_values) + 1)
 figure, (ax,) = plots.panels(width=5.5)
 plots.curves(ax, order, {"sample S": singular_values}, "k", "singular value $\\sigma_k$ of S")
@@ -158,7 +158,7 @@ temperatures = np.logspace(-1, 3, 17)
 def distance_to_linear(temperature):
     loss = LOSSES["clip"](tau=float(temperature * largest))
     _, S = loss_and_covariance(many.x, many.x_tilde, start.g1, start.g2, loss)
-    linear = spectral.cross_covariance(many.x, many.x_tilde)
+    linear = covariance.cross_covariance(many.x, many.x_tilde)
     return (n / (n - 1) * S - linear).norm(dim=(-2, -1)) / linear.norm(dim=(-2, -1))
 
 
@@ -218,7 +218,7 @@ claim("1.4a", "a step in M is a truncated SVD", relative_error(found, step1.mT @
 # the minimiser the subspace error shrinks by $1 - \lambda(\sigma_r - \sigma_{r+1})$ a step.
 
 # %%
-u, sigma, _ = spectral.truncated_svd(spectral.cross_covariance(many.x, many.x_tilde), rank + 1)
+u, sigma, _ = covariance.truncated_svd(covariance.cross_covariance(many.x, many.x_tilde), rank + 1)
 lr = 0.3 / float(sigma.max())
 predicted = 1 - lr * (sigma[:, rank - 1] - sigma[:, rank])
 steps = int(min(1500, np.log(1e-13) / np.log(float(predicted.median()))))
