@@ -9,11 +9,11 @@ def published(section: str) -> dict[str, Any]:
     """Numbers the authors published: in the paper, or in the output cells of the notebooks that came with it.
 
     Args:
-        section: "figure_2" for a figure as printed, or "5.2" (synthetic, unpaired data) and "5.3" (MNIST and
-            Fashion-MNIST) for the notebook of a section.
+        section: "table_1", "figure_1" or "figure_2" as printed; or "5.2" (synthetic, unpaired data) or "5.3" (MNIST
+            and Fashion-MNIST) for the notebook of a section.
 
     Returns:
-        dict with `provenance`. A figure has `what` is drawn, and a list for its axis and for each curve. A notebook
+        dict with `provenance`. A figure has `what` is shown, and a list for its axis and for each curve. A notebook
         has `setting` (what was run), `metric` (in words), and the curves `paired_only` and `with_unpaired`, lists of
         floats: over `N` in 5.2; over epochs in 5.3, which has `oracle_pairs` as well.
 
