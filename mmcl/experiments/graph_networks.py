@@ -170,6 +170,23 @@ def train(training: Training, evaluate: Callable, steps: int, every: int = 25, p
         training.step(loss)
 
 
+def first_fall(training: Training, steps: int = 11) -> float:
+    """Fall of the loss in its first steps of gradient descent with momentum, to first order, as a share of the loss.
+
+    With momentum m a gradient g that stays as it is moves the weights by lr g sum_{t <= steps} (1 - m^t)/(1 - m),
+    which is 48.2 lr g for m = 0.9 and 11 steps. The published plateau rule shortens the first steps unless they
+    lower the loss by a share of 1e-4.
+
+    Args:
+        training: before its first step, by "SGD"; it goes through the data once.
+        steps: number of steps.
+    """
+    loss, group = training.loss(), training.descent.param_groups[0]
+    gradients = torch.autograd.grad(loss, group["params"])
+    length = group["lr"] * sum((1 - group["momentum"] ** t) / (1 - group["momentum"]) for t in range(1, steps + 1))
+    return length * sum(float(g.square().sum()) for g in gradients) / loss.item()
+
+
 def as_pixels(images) -> Tensor:
     """(n, 1, 28, 28) float32 of images (n, 28, 28), grey levels as they are."""
     return torch.as_tensor(images).unsqueeze(1).float().contiguous(memory_format=torch.channels_last)

@@ -88,7 +88,8 @@ def draw(first: Labelled, second: Labelled, setting: Setting, seed: int = 0) -> 
         raise ValueError(
             f"pairs = {setting.pairs}, twice, of {matched[0].shape[1]} rows that match leave none unpaired"
         )
-    return Drawn(first, second, *torch.stack(matched, 1).split(sizes, -1), setting.queries)
+    pairs, validation, unpaired = torch.stack(matched, 1).split(sizes, -1)
+    return Drawn(first, second, pairs, validation, unpaired, setting.queries)
 
 
 def accuracy_curves(
@@ -123,7 +124,7 @@ def learn_pairs(drawn: Drawn, setting: Setting, seed: int, progress: bool = Fals
     """First stage, CLIP on the pairs: the heads (draws, ...) and their test accuracies (draws, epochs)."""
     curve: list[Tensor] = []
     heads = random_heads(setting.draws, drawn.first.rows.shape[1], seed)
-    streams = Streams(*drawn.pairs, ["pairs"] * setting.draws)
+    streams = Streams(drawn.pairs[0], drawn.pairs[1], ["pairs"] * setting.draws)
 
     def note(epoch: int, heads: Tensor) -> None:
         curve.append(drawn.test(heads))
@@ -136,7 +137,8 @@ def learn_pairs(drawn: Drawn, setting: Setting, seed: int, progress: bool = Fals
 def learn_unpaired(heads: Tensor, drawn: Drawn, setting: Setting, seed: int, progress: bool = False) -> "Best":
     """Second stage, L' on the unpaired rows: every draw goes on in each `HOW`; what the `Best` of each has noted."""
     heads = heads.repeat(len(HOW), 1, 1, 1, 1)
-    streams = Streams(*drawn.unpaired.repeat(1, len(HOW), 1), [h for h in HOW for _ in range(setting.draws)])
+    rows, rows_tilde = drawn.unpaired.repeat(1, len(HOW), 1)
+    streams = Streams(rows, rows_tilde, [h for h in HOW for _ in range(setting.draws)])
     best, descent = Best(heads, drawn), Descent(LOOP * setting.loops, setting.lr_unpaired)
     train_heads(heads, drawn.first.rows, drawn.second.rows, streams, descent, seed, best, progress)
     return best
@@ -172,11 +174,11 @@ def _main(target: str) -> None:
     for images in (load_mnist(), load_fashion_mnist()):
         codes, codes_test = codes_of(images.rows, images.rows_test, progress=True)
         sides.append(Labelled(codes, images.labels, codes_test, images.labels_test))
-    found = accuracy_curves(*sides, progress=True)
-    result = {"command": f"python -m mmcl.experiments.section_5_3 {target}", "date": str(datetime.date.today())}
-    result |= {k: v.mul(1e4).round().div(1e4).tolist() if torch.is_tensor(v) else v for k, v in found.items()}
-    result["seconds"] = [round(s) for s in result["seconds"]]
-    write_whole(target, json.dumps(result) + "\n")
+    found = accuracy_curves(sides[0], sides[1], progress=True)
+    found["seconds"] = [round(s) for s in found["seconds"]]
+    about = {"command": f"python -m mmcl.experiments.section_5_3 {target}", "date": str(datetime.date.today())}
+    numbers = {k: v.mul(1e4).round().div(1e4).tolist() if torch.is_tensor(v) else v for k, v in found.items()}
+    write_whole(target, json.dumps(about | numbers) + "\n")
 
 
 if __name__ == "__main__":

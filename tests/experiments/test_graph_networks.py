@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from mmcl.experiments.graph_networks import (
     as_pixels,
     convolutional,
     dense,
+    first_fall,
     graph_info_nce,
     train,
 )
@@ -151,6 +153,30 @@ def test_schedules_go_the_same_way_until_the_rule_first_cuts_and_a_frozen_run_en
     assert a["rate"][-1] < 1e-5 <= a["rate"][-2]
     assert a["step"][-1] < 12 == b["step"][-1]
     assert b["rate"] == [1e-3] * 13
+
+
+def test_the_first_fall_of_a_linear_loss_is_exact():
+    g, start = torch.tensor([0.3, -0.2], dtype=torch.float64), 5.0
+    w = torch.zeros(2, dtype=torch.float64, requires_grad=True)
+    descent, _ = PUBLISHED.start([w])
+    linear = SimpleNamespace(loss=lambda: start + w @ g, descent=descent)
+    expected = first_fall(linear)
+    close(expected, 48.2429 * 1e-3 * float(g @ g) / start, 1e-6)
+    for _ in range(11):
+        descent.zero_grad()
+        linear.loss().backward()
+        descent.step()
+    close(expected, -float(w.detach() @ g) / start)
+
+
+def test_the_first_fall_is_that_of_short_first_steps_on_images():
+    images, edges = toy()
+    short = replace(PUBLISHED, settings={"lr": 1e-6, "momentum": 0.9}, plateau=None)
+    training = Training(images, images, edges, short, edges.sum())
+    expected, before = first_fall(training, 2), training.loss().double().item()
+    for _ in range(2):
+        training.step(training.loss())
+    assert 1 - training.loss().double().item() / before == pytest.approx(expected, rel=0.05)
 
 
 def test_a_pass_takes_disjoint_rows_and_columns():
