@@ -87,7 +87,6 @@ show(figure, alt="Heat maps with numbers: six pairs, their similarities, CLIP's 
 # stranger counts, $\phi$ how their sum counts, $\epsilon$ how much the pair's own term enters it.
 # $\nu>1$ gives observed pairs another temperature than strangers. $C_n$ normalises.
 #
-<<<<<<< HEAD
 # | loss | $\phi(t)$ | $\psi(t)$ | $\epsilon$ | $C_n$ | `LOSSES[...]` |
 # |---|---|---|---|---|---|
 # | linear, eq. (3.1) | $t$ | $t$ | any | $n(n-1)$ | `linear` |
@@ -96,62 +95,11 @@ show(figure, alt="Heat maps with numbers: six pairs, their similarities, CLIP's 
 # | soft triplet, margin $m$ | $\tau\log(1+t)$ | $e^{t/\tau+m}$ | 0 | $n$ | `soft_triplet` |
 # | $N{+}1$ tuplet | $\log(1+t)$ | $e^t$ | 0 | $n$ | `n_plus_1_tuplet` |
 # | modified triplet, slope $c$ | $t$ | $1/(1+e^{-ct})$ | 0 | $n$ | `modified_triplet` |
-=======
-# The data are seen through $S$ alone. For the class of eq. (2.1) the weights have a closed form: $W_{ii} = \beta_i$
-# pulls a pair together, $W_{ij} = -\beta_{ij}$ pushes two strangers apart. We compare the closed form with automatic
-# differentiation, on a batch of small data sets with $n < d_1$ and $d_1 \ne d_2$.
-
-
-# %%
-def gradient_identity_error(loss, x, x_tilde, rank, rho):
-    """Largest relative difference between autograd's gradients and the identity, over both encoders."""
-    g1, g2 = (g.requires_grad_() for g in training.random_encoders(x, x_tilde, rank, seed))
-    s = (x @ g1.mT) @ (x_tilde @ g2.mT).mT
-    (loss(s) + rho / 2 * (g1.mT @ g2).square().sum((-2, -1))).sum().backward()
-    down = rho * g1.mT @ g2 - covariance.cross_covariance(x, x_tilde, loss.weights(s))
-    return max(relative_error(g2 @ down.mT, g1.grad), relative_error(g1 @ down, g2.grad))
-
-
-small = data.spiked(n=12, d1=17, d2=13, rank=3, draws=draws, seed=seed)
-with_grad = {name: gradient_identity_error(make(), small.x, small.x_tilde, 3, rho) for name, make in LOSSES.items()}
-claim("1.1", "gradient identity, worst of nine losses", max(with_grad.values()), 0, tolerance=1e-10)
-
-# %% [markdown]
-# The picture shows the nine weight matrices at the same similarities of 16 pairs, of which the last four are wrongly
-# matched. Red pulls together, blue pushes apart; within a panel the scale is that of the largest push, so the diagonal
-# is often saturated. The linear loss pushes everything equally. The others look at the similarities first.
-
-# %%
-few = data.spiked(n=16, d1=d1, d2=d2, rank=rank, noise_std=noise_std, seed=seed + 1)
-order = torch.tensor([*range(12), 13, 14, 15, 12])
-similarity = (few.x @ few.u1) @ (few.x_tilde[order] @ few.u2).mT
-figure, axes = plots.panels(columns=5, rows=2, width=2.1, height=2.3)
-plots.matrix(axes[0], similarity, "similarities s")
-for ax, (name, make) in zip(axes[1:], LOSSES.items(), strict=True):
-    weights = make().weights(similarity)
-    plots.matrix(ax, weights, name.replace("_", " "), limit=(weights - weights.diag().diag()).abs().max())
-show(figure, alt="Ten heat maps: the similarities of 16 pairs, four wrongly matched, and the weights nine losses give.")
-
-# %%
-Markdown(
-    f"**So:** nine losses, one formula for the gradient, exact to {max(with_grad.values()):.0e}. They differ only in how "
-    "much weight a row gives to each stranger, and only the linear loss gives the same to all."
-)
-
-# %% [markdown]
-# > In the form of eq. (2.1), CLIP is the soft triplet loss with margin 0, and the N+1 tuplet loss is CLIP with
-# > $\tau = 1$; the code says so by inheritance. Two of the table's eight rows are thus special cases of a third.
-
-# %% [markdown]
-# ## 2 The linear loss sees the centred cross-covariance
-# **Claim.** If $\phi(t) = t/(n-1)$ and $\psi(t) = t$, then whatever the encoders
->>>>>>> main
 #
 # Outside the class: `triplet`, whose $\psi=\max(t+m,0)$ has a kink; `lifted_structured`, whose
 # $\phi=\max(\log t,0)^2$ has one in its derivative; `siglip`, which compares nothing with $s_{ii}$.
 
 # %%
-<<<<<<< HEAD
 # The class (8.1), for any phi and psi
 def arguments(s, eps, nu):
     own, eye = s.diagonal()[:, None], torch.eye(len(s), dtype=s.dtype)
@@ -176,25 +124,6 @@ def class_weights(s, phi, psi, eps, nu, printed=False):
     beta_ij = (alpha + alpha_bar.T) / 2
     return (beta + beta_ij.diagonal()).diag() - beta_ij
 
-=======
-S = covariance.cross_covariance(x + 100, x_tilde - 300)
-reference = np.cov((x + 100).T, (x_tilde - 300).T)[:d1, d1:]
-claim("1.2a", "linear loss: S is the sample cross-covariance", relative_error(S, reference), 0, tolerance=1e-11)
-linear = spectral.fit(x, x_tilde, rank, rho=rho)
-pls = PLSSVD(n_components=rank, scale=False).fit(x.numpy(), x_tilde.numpy())
-claim("1.2b", "linear loss: same subspace as PLSSVD", sin_theta(linear.g1.mT, pls.x_weights_), 0, tolerance=1e-8)
-g1, g2 = linear.g1, linear.g2
-value = LOSSES["linear"]()((x @ g1.mT) @ (x_tilde @ g2.mT).mT) + rho / 2 * (g1.mT @ g2).square().sum()
-claim("1.2c", "linear loss: minimum of Lemma 2.1", value / linear.loss, 1, tolerance=1e-10)
-
-# %%
-singular_values = torch.linalg.svdvals(covariance.cross_covariance(x, x_tilde))
-order = np.arange(1, len(singular_values) + 1)
-figure, (ax,) = plots.panels(width=5.5)
-plots.curves(ax, order, {"sample S": singular_values}, "k", "singular value $\\sigma_k$ of S")
-plots.guide(ax, order, (order <= rank) * 1.0, "population: $U_1U_2^\\top$")
-show(figure, alt=f"Singular values of S: {rank} near one, then a drop to the noise, as the population has it.")
->>>>>>> main
 
 # %%
 losses = {  # name: (phi, psi, C_n)
@@ -470,18 +399,10 @@ def covariances(path, data):
     encoders = zip(path.g1, path.g2, strict=True)
     return torch.stack([loss_and_covariance(data.x, data.x_tilde, *g, clip)[1] for g in encoders])
 
-<<<<<<< HEAD
 def share(g, S, first=0, last=rank):
     """Share of ||g||^2 in the span of the left singular vectors number first + 1 to last of S."""
     u = truncated_svd(S, last)[0][..., first:]
     return (g @ u).square().sum((-2, -1)) / g.square().sum((-2, -1))
-=======
-def distance_to_linear(temperature):
-    loss = LOSSES["clip"](tau=float(temperature * largest))
-    _, S = loss_and_covariance(many.x, many.x_tilde, start.g1, start.g2, loss)
-    linear = covariance.cross_covariance(many.x, many.x_tilde)
-    return (n / (n - 1) * S - linear).norm(dim=(-2, -1)) / linear.norm(dim=(-2, -1))
->>>>>>> main
 
 path = training.gradient_descent(many.x, many.x_tilde, rank, clip, rho, lr, steps, seed)
 S = covariances(path, many)
@@ -645,7 +566,6 @@ for mu in range(3):
 # cross-covariances. `fit_modalities` climbs in one encoder after the other.
 
 # %%
-<<<<<<< HEAD
 fit = modalities.fit_modalities(views, rank, "linear", rho)
 both = torch.cat(fit.encoders, 1)
 off = torch.block_diag(*(torch.ones(v.shape[1], v.shape[1]) for v in views)) == 0
@@ -671,14 +591,6 @@ show(figure, alt="Block matrices: the cross-covariances of three modalities, and
 Markdown(f"**So:** Corollary 7.1 holds to {three:.0e} with the right $\\beta_i$. Three encoders "
          f"of rank {rank} leave {left_over:.0%} of the six cross-covariances, and $G_1^\\top G_2$ "
          f"differs by {change:.1%} from the SVD of $S_{{1,2}}$ alone.")
-=======
-u, sigma, _ = covariance.truncated_svd(covariance.cross_covariance(many.x, many.x_tilde), rank + 1)
-lr = 0.3 / float(sigma.max())
-predicted = 1 - lr * (sigma[:, rank - 1] - sigma[:, rank])
-steps = int(min(1500, np.log(1e-13) / np.log(float(predicted.median()))))
-path = training.gradient_descent(many.x, many.x_tilde, rank, "linear", rho, lr, steps, seed, scale=0.1)
-error = sin_theta(path.g1.mT, start.g1.mT.expand_as(path.g1.mT))
->>>>>>> main
 
 # %% [markdown]
 # **Where it stops holding.** The gradient identity does not. But Section 5 carries over only in
