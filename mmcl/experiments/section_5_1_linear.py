@@ -77,6 +77,7 @@ def noisy_graphs(
         found.append(_one_draw(*_sampled(first, second, rows, queries, sets, number), flips, clusters, number))
     return NoisyGraphs(
         accuracy={k: torch.stack([one.accuracy[k] for one in found]) for k in found[0].accuracy},
+        filled={k: torch.stack([one.filled[k] for one in found]) for k in found[0].filled},
         agreement={k: torch.stack([one.agreement[k] for one in found]) for k in found[0].agreement},
         overlap=torch.stack([one.overlap for one in found]),
         left=torch.stack([one.left for one in found]),
