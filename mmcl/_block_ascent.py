@@ -46,7 +46,7 @@ def ascend(terms: Terms, encoders: list[Tensor], mu: int, rho: float, step: Tens
         then = block(terms, [*encoders[:mu], trial, *encoders[mu + 1 :]], mu, rho)
         bend = slope - (direction * then.up).sum((-2, -1))  # step times the curvature of L_M along the direction
         falls = (bend <= 1.99 * slope) & (then.value <= now.value + rounding)
-        stuck = step * rho < 1e-12
+        stuck = ~(step * rho >= 1e-12)  # too short, or not a number
         if (falls | stuck).all():
             best = step * slope / bend.clamp(min=torch.finfo(slope.dtype).tiny)
             return trial.where(falls[..., None, None], encoders[mu]), best.clamp(1e-6 / rho, 1 / rho)

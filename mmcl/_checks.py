@@ -19,7 +19,7 @@ def as_rows(name: str, x: Any) -> Tensor:
 
 def all_finite(name: str, x: Tensor) -> Tensor:
     """Raise if ``x`` holds NaN or infinity; a finite mean settles the common case in one cheap pass."""
-    if math.isfinite(x.mean()) or bool(torch.isfinite(x).all()):
+    if math.isfinite(x.detach().mean()) or bool(torch.isfinite(x).all()):
         return x
     bad = int((~torch.isfinite(x)).sum())
     raise ValueError(f"{name} holds {bad} NaN or infinite value(s) of {x.numel()}; drop or impute those rows first")

@@ -1,6 +1,7 @@
 """Training the encoders step by step: what the closed form and the spectral iteration are compared with."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import scipy.optimize
@@ -108,10 +109,8 @@ def similarities(x: Tensor, x_tilde: Tensor, g1: Tensor, g2: Tensor, normalize: 
     return z @ z_tilde.mT
 
 
-def take_steps(
-    optimizer: torch.optim.Optimizer, objective: Callable[[Tensor], Tensor], batches: Sequence[Tensor]
-) -> int:
-    """One step of the optimizer for each batch of rows, on the sum of objective(rows) over leading dimensions."""
+def take_steps(optimizer: torch.optim.Optimizer, objective: Callable[[Any], Tensor], batches: Sequence[Any]) -> int:
+    """One step of the optimizer for each batch, slice or indices, on objective(rows) summed over leading dimensions."""
     for rows in batches:
         optimizer.zero_grad()
         objective(rows).sum().backward()

@@ -9,517 +9,626 @@
 # %% [markdown]
 # # 01 From the loss to a singular value decomposition
 #
-# Section 2 of the paper: whatever contrastive loss one picks, the data enter its gradient only through one matrix, the
-# *contrastive cross-covariance*, and a gradient step is a truncated singular value decomposition (SVD) of it. This
-# notebook checks the statement loss by loss, then follows it to where it becomes useful: a fit in a few SVDs instead of
-# hundreds of gradient steps, the step length at which it breaks, and what the loss cannot tell apart.
+# Section 2 of the paper, with 7.4, 8.1 and 8.2. For a whole class of contrastive losses the data
+# enter the gradient through one matrix, the *contrastive cross-covariance* $S(\beta)$, and a
+# gradient step climbs an objective whose maximum is a truncated singular value decomposition (SVD)
+# of it. At the end you will have seen each statement executed, what "each step is an SVD" means and
+# what it does not, and the same for three modalities. Before: [chapter 00](00_read_me_first.ipynb).
+# Next: [chapter 02](02_robustness.ipynb).
 #
-# Symbols are those of [notebook 00](00_read_me_first.ipynb): rows are samples, $x_i$ and $\tilde x_i$ are a pair,
-# $s_{ij} = \langle G_1 x_i, G_2 \tilde x_j\rangle$, and $M = G_1^\top G_2$.
+# Rows are samples; $x_i\in\mathbb R^{d_1}$ and $\tilde x_i\in\mathbb R^{d_2}$ are a pair. Encoders
+# are matrices $G_1$ ($r\times d_1$) and $G_2$ ($r\times d_2$), similarities are
+# $s_{ij}=\langle G_1x_i,G_2\tilde x_j\rangle$, and $M=G_1^\top G_2$. The penalty is
+# $R=\frac\rho2\lVert M\rVert_F^2$, $\rho>0$.
 
 # %% tags=["parameters"]
-n: int = 300  # training pairs
-d1: int = 40  # dimension of the first modality
-d2: int = 39  # dimension of the second modality
-rank: int = 10  # latent dimension r, and the encoders' output dimension
-noise_std: float = 0.3  # standard deviation of each noise coordinate (a latent coordinate has 1)
+n: int = 60  # pairs
+d1: int = 12  # dimension of the first modality
+d2: int = 11  # dimension of the second modality
+d3: int = 10  # dimension of the third modality
+rank: int = 3  # the encoders' output dimension r, and the dimension of what the modalities share
+noise_std: float = 0.3  # standard deviation of each noise coordinate (a shared coordinate has 1)
 tau: float = 1.0  # temperature of CLIP
 rho: float = 1.0  # weight of the penalty rho/2 ||G1^T G2||_F^2
-draws: int = 20  # independent data sets where an interval is shown
-test_pairs: int = 5000  # held-out pairs for retrieval
+nus: list = [1.0, 1.1, 1.5, 3.0]  # nu of (8.1), the weight of an observed pair, >= 1
+epss: list = [0.0, 0.5, 1.0, 2.0]  # eps of (8.1), the weight of the pair's own term, >= 0
+draws: int = 10  # independent data sets of Section 5
+steps: int = 60  # gradient steps drawn
 seed: int = 0  # of every random number here
 
 # %%
+import itertools
+
 import numpy as np
 import torch
 from IPython.display import Markdown
-from sklearn.cross_decomposition import PLSSVD
+from scipy.optimize import minimize
 
-from mmcl import covariance, data, spectral, training
-from mmcl._checks import as_generator
-from mmcl.covariance import loss_and_covariance
-from mmcl.experiments import digits
+from mmcl import data, modalities, spectral, training
+from mmcl.covariance import cross_covariance, loss_and_covariance, truncated_svd
+from mmcl.experiments.six_pairs import six_pairs
 from mmcl.losses import LOSSES
-from mmcl.metrics import relative_error, sin_theta, top_k_accuracy
+from mmcl.metrics import relative_error, sin_theta
 from mmcl.notebook import plots
 from mmcl.notebook.claims import claim, ledger, show
+from mmcl.notebook.statistics import loglog_slope
 
-pairs = data.spiked(n + test_pairs, d1, d2, rank, noise_std=noise_std, seed=seed)
-x, x_tilde = pairs.x[:n], pairs.x_tilde[:n]
-x_test, x_tilde_test = pairs.x[n:], pairs.x_tilde[n:]
-clip = LOSSES["clip"](tau=tau)
-inf = float("inf")
-if rank >= min(d1, d2):
-    raise ValueError(f"rank = {rank}; this notebook looks at the gap after the r-th singular value: use rank < min(d1, d2)")
+if rank + 2 > min(d1, d2, d3):
+    raise ValueError(f"rank = {rank}; use at most min(d1, d2, d3) - 2 = {min(d1, d2, d3) - 2}")
 
 # %% [markdown]
-# ## 1 Every loss is a choice of weights
-# **Claim.** For any loss $\ell(s)$ of the similarities put $W = -n\,\partial \ell/\partial s$ and
-# $S(W) = \tfrac1n\, x^\top W \tilde x$. With the penalty $R = \tfrac\rho2\lVert G_1^\top G_2\rVert_F^2$,
+# The whole chapter on six pairs. The encoders read two coordinates, so a similarity is an inner
+# product of two short vectors. CLIP turns similarities into weights: each pair is pulled together
+# (red), and strangers are pushed apart (blue), the more so the more they resemble each other. $S$
+# is the weighted sum of all $x_i\tilde x_j^\top$. It is all that the gradient sees.
+
+# %%
+x, x_tilde, u1, u2, _ = six_pairs()
+s = (x @ u1) @ (x_tilde @ u2).T
+W = LOSSES["clip"](tau=2.0).weights(s)
+S = (x.T @ W @ x_tilde / 6).round(decimals=2) + 0     # + 0: no "-0.00"
+figure, (one, two, three, four) = plots.panels(columns=2, rows=2, width=3.7, height=3.3)
+plots.matrix(one, torch.hstack([x, x_tilde]), r"1  data: $x$, $\tilde x$", numbers="{:.0f}")
+one.axvline(2.5, color="black", linewidth=3)
+plots.matrix(two, s, r"2  similarities $s=xG_1^\top G_2\tilde x^\top$", numbers="{:.0f}")
+plots.matrix(three, W.round(decimals=2) + 0, r"3  CLIP's weights $W$, $\tau=2$", numbers="{:.2f}")
+plots.matrix(four, S, r"4  $S=\frac{1}{6}\,x^\top W\tilde x$", numbers="{:.2f}")
+show(figure, alt="Heat maps with numbers: six pairs, their similarities, CLIP's weights, and S.")
+
+# %% [markdown]
+# ## 1 Eq. (2.1) and (8.1): one class holds the usual losses
+# > **Eq. (8.1)** (p. 18; eq. (2.1), p. 3, is $\nu=1$).
+# > $$L=\frac1{2C_n}\sum_i\phi\Big(\sum_j\epsilon_{ij}\,\psi(s_{ij}-\nu s_{ii})\Big)
+# > +\frac1{2C_n}\sum_i\phi\Big(\sum_j\epsilon_{ij}\,\psi(s_{ji}-\nu s_{ii})\Big)+R,$$
+# > $\phi,\psi$ smooth and non-decreasing, $\epsilon_{ij}=1$ for $i\ne j$,
+# > $\epsilon_{ii}=\epsilon\ge0$, $\nu\ge1$.
 #
-# $$\frac{\partial L}{\partial G_1} = -\,G_2 S^\top + \rho\, G_2G_2^\top G_1, \qquad
-#   \frac{\partial L}{\partial G_2} = -\,G_1 S + \rho\, G_1G_1^\top G_2 .$$
+# Each pair is compared with all strangers of its row and of its column. $\psi$ says how much one
+# stranger counts, $\phi$ how their sum counts, $\epsilon$ how much the pair's own term enters it.
+# $\nu>1$ gives observed pairs another temperature than strangers. $C_n$ normalises.
 #
-# The data are seen through $S$ alone. For the class of eq. (2.1) the weights have a closed form: $W_{ii} = \beta_i$
-# pulls a pair together, $W_{ij} = -\beta_{ij}$ pushes two strangers apart. We compare the closed form with automatic
-# differentiation, on a batch of small data sets with $n < d_1$ and $d_1 \ne d_2$.
-
-
-# %%
-def gradient_identity_error(loss, x, x_tilde, rank, rho):
-    """Largest relative difference between autograd's gradients and the identity, over both encoders."""
-    g1, g2 = (g.requires_grad_() for g in training.random_encoders(x, x_tilde, rank, seed))
-    s = (x @ g1.mT) @ (x_tilde @ g2.mT).mT
-    (loss(s) + rho / 2 * (g1.mT @ g2).square().sum((-2, -1))).sum().backward()
-    down = rho * g1.mT @ g2 - spectral.cross_covariance(x, x_tilde, loss.weights(s))
-    return max(relative_error(g2 @ down.mT, g1.grad), relative_error(g1 @ down, g2.grad))
-
-
-small = data.spiked(n=12, d1=17, d2=13, rank=3, draws=draws, seed=seed)
-with_grad = {name: gradient_identity_error(make(), small.x, small.x_tilde, 3, rho) for name, make in LOSSES.items()}
-claim("1.1", "gradient identity, worst of nine losses", max(with_grad.values()), 0, tolerance=1e-10)
-
-# %% [markdown]
-# The picture shows the nine weight matrices at the same similarities of 16 pairs, of which the last four are wrongly
-# matched. Red pulls together, blue pushes apart; within a panel the scale is that of the largest push, so the diagonal
-# is often saturated. The linear loss pushes everything equally. The others look at the similarities first.
-
-# %%
-few = data.spiked(n=16, d1=d1, d2=d2, rank=rank, noise_std=noise_std, seed=seed + 1)
-order = torch.tensor([*range(12), 13, 14, 15, 12])
-similarity = (few.x @ few.u1) @ (few.x_tilde[order] @ few.u2).mT
-figure, axes = plots.panels(columns=5, rows=2, width=2.1, height=2.3)
-plots.matrix(axes[0], similarity, "similarities s")
-for ax, (name, make) in zip(axes[1:], LOSSES.items(), strict=True):
-    weights = make().weights(similarity)
-    plots.matrix(ax, weights, name.replace("_", " "), limit=(weights - weights.diag().diag()).abs().max())
-show(figure, alt="Ten heat maps: the similarities of 16 pairs, four wrongly matched, and the weights nine losses give.")
-
-# %%
-Markdown(
-    f"**So:** nine losses, one formula for the gradient, exact to {max(with_grad.values()):.0e}. They differ only in how "
-    "much weight a row gives to each stranger, and only the linear loss gives the same to all."
-)
-
-# %% [markdown]
-# > In the form of eq. (2.1), CLIP is the soft triplet loss with margin 0, and the N+1 tuplet loss is CLIP with
-# > $\tau = 1$; the code says so by inheritance. Two of the table's eight rows are thus special cases of a third.
-
-# %% [markdown]
-# ## 2 The linear loss sees the centred cross-covariance
-# **Claim.** If $\phi(t) = t/(n-1)$ and $\psi(t) = t$, then whatever the encoders
+# | loss | $\phi(t)$ | $\psi(t)$ | $\epsilon$ | $C_n$ | `LOSSES[...]` |
+# |---|---|---|---|---|---|
+# | linear, eq. (3.1) | $t$ | $t$ | any | $n(n-1)$ | `linear` |
+# | InfoNCE: CLIP, ALIGN at $\epsilon=1$ | $\tau\log t$ | $e^{t/\tau}$ | 1 | $n$ | `clip` |
+# | MINE | $\log t$ | $e^t$ | 0 | $n$ | `mine` |
+# | soft triplet, margin $m$ | $\tau\log(1+t)$ | $e^{t/\tau+m}$ | 0 | $n$ | `soft_triplet` |
+# | $N{+}1$ tuplet | $\log(1+t)$ | $e^t$ | 0 | $n$ | `n_plus_1_tuplet` |
+# | modified triplet, slope $c$ | $t$ | $1/(1+e^{-ct})$ | 0 | $n$ | `modified_triplet` |
 #
-# $$S(\beta) = \frac{1}{n-1}\sum_i (x_i-\bar x)(\tilde x_i-\bar{\tilde x})^\top ,$$
-#
-# and by Lemma 2.1 the minimiser is $G_1^\top G_2 = \mathrm{SVD}_r(S)/\rho$, with minimum
-# $-\tfrac1{2\rho}\sum_{k\le r}\sigma_k^2$. We check it on data whose mean is far from zero, against `np.cov`, and the
-# encoders against scikit-learn's `PLSSVD(scale=False)`.
+# Outside the class: `triplet`, whose $\psi=\max(t+m,0)$ has a kink; `lifted_structured`, whose
+# $\phi=\max(\log t,0)^2$ has one in its derivative; `siglip`, which compares nothing with $s_{ii}$.
 
 # %%
-S = spectral.cross_covariance(x + 100, x_tilde - 300)
-reference = np.cov((x + 100).T, (x_tilde - 300).T)[:d1, d1:]
-claim("1.2a", "linear loss: S is the sample cross-covariance", relative_error(S, reference), 0, tolerance=1e-11)
-linear = spectral.fit(x, x_tilde, rank, rho=rho)
-pls = PLSSVD(n_components=rank, scale=False).fit(x.numpy(), x_tilde.numpy())
-claim("1.2b", "linear loss: same subspace as PLSSVD", sin_theta(linear.g1.mT, pls.x_weights_), 0, tolerance=1e-8)
-g1, g2 = linear.g1, linear.g2
-value = LOSSES["linear"]()((x @ g1.mT) @ (x_tilde @ g2.mT).mT) + rho / 2 * (g1.mT @ g2).square().sum()
-claim("1.2c", "linear loss: minimum of Lemma 2.1", value / linear.loss, 1, tolerance=1e-10)
+# The class (8.1), for any phi and psi
+def arguments(s, eps, nu):
+    own, eye = s.diagonal()[:, None], torch.eye(len(s), dtype=s.dtype)
+    return s - nu * own, s.T - nu * own, 1 + (eps - 1) * eye    # by row, by column, eps_ij
+
+def class_loss(s, phi, psi, eps, nu, C):
+    rows, columns, e = arguments(s, eps, nu)
+    return (phi((e * psi(rows)).sum(1)) + phi((e * psi(columns)).sum(1))).sum() / (2 * C)
+
 
 # %%
-singular_values = torch.linalg.svdvals(spectral.cross_covariance(x, x_tilde))
-order = np.arange(1, len(singular_values) + 1)
-figure, (ax,) = plots.panels(width=5.5)
-plots.curves(ax, order, {"sample S": singular_values}, "k", "singular value $\\sigma_k$ of S")
-plots.guide(ax, order, (order <= rank) * 1.0, "population: $U_1U_2^\\top$")
-show(figure, alt=f"Singular values of S: {rank} near one, then a drop to the noise, as the population has it.")
+# Its weights (Section 2): beta_i on the diagonal, -beta_ij off it
+def derivative(f):
+    return torch.func.grad(lambda t: f(t).sum())
+
+def class_weights(s, phi, psi, eps, nu, printed=False):
+    rows, columns, e = arguments(s, eps, nu)
+    alpha, alpha_bar = (e * derivative(phi)((e * psi(a)).sum(1, keepdim=True)) * derivative(psi)(a)
+                        for a in (rows, columns))
+    last = (alpha + alpha_bar).diagonal() / 2
+    beta = nu * (alpha + alpha_bar).sum(1) / 2 - (torch.ones_like(last) if printed else last)
+    beta_ij = (alpha + alpha_bar.T) / 2
+    return (beta + beta_ij.diagonal()).diag() - beta_ij
+
 
 # %%
-Markdown(
-    "**So:** for the linear loss, learning *is* one SVD of the sample cross-covariance, the same that partial least "
-    f"squares takes. The encoders live on the gap after $k = r$, here from {float(singular_values[rank - 1]):.2f} to "
-    f"{float(singular_values[rank]):.2f}."
-)
+losses = {  # name: (phi, psi, C_n)
+    "linear": (lambda t: t, lambda t: t, n * (n - 1)),
+    "InfoNCE": (lambda t: tau * t.log(), lambda t: (t / tau).exp(), n),
+    "soft triplet": (lambda t: tau * (1 + t).log(), lambda t: (t / tau).exp(), n),
+    "modified triplet": (lambda t: t, torch.sigmoid, n),
+    "softplus": (lambda t: t, torch.nn.functional.softplus, n),
+    "squared log": (lambda t: (1 + t).log().square(), torch.exp, n),
+}
+module = {"linear": ("linear", {}), "InfoNCE": ("clip", {"tau": tau}),
+          "soft triplet": ("soft_triplet", {"tau": tau, "margin": 0.0}),
+          "modified triplet": ("modified_triplet", {})}
+
+# %%
+pairs = data.spiked(n, d1, d2, rank, noise_std=noise_std, seed=seed)
+x, x_tilde = pairs.x, pairs.x_tilde
+g1, g2 = (g.requires_grad_() for g in training.random_encoders(x, x_tilde, rank, seed))
+s = ((x @ g1.T) @ (x_tilde @ g2.T).T).detach()
+gaps = []
+for (name, (known, options)), nu, eps in itertools.product(module.items(), nus, epss):
+    (phi, psi, C), loss = losses[name], LOSSES[known](nu=nu, eps=eps, **options)
+    gaps += [relative_error(loss(s), class_loss(s, phi, psi, eps, nu, C)),
+             relative_error(loss.weights(s), n / C * class_weights(s, phi, psi, eps, nu))]
+claim("eq-8.1.members", f"values and weights of four losses of the module are those of (8.1) "
+      f"written out, worst of {len(gaps)} differences {max(gaps):.0e}, allowed 1e-10",
+      max(gaps), 0, tolerance=1e-10)
+Markdown("**So:** six losses of our list are in the class; every statement below holds for all of "
+         f"them, and code that writes (8.1) out agrees with the module to {max(gaps):.0e}.")
 
 # %% [markdown]
-# ## 3 CLIP turns linear at rate $1/\tau$
-# **Claim.** As $\tau$ grows the softmax flattens and CLIP's $S(\beta)$ approaches the linear one, with a relative
-# difference of order $1/\tau$. The weights tend to $I - \mathbf 1\mathbf 1^\top/n$, so the limit is the cross-covariance
-# with divisor $n$; we compare after multiplying by $n/(n-1)$. The next term of the expansion is smaller by $s/\tau$, so
-# we fit the slope where $\tau$ is at least ten times the largest similarity.
+# ## 2 Proposition 2.1 (Proposition 8.1): the gradient sees one matrix
+# > **Proposition 2.1** (p. 4; **Proposition 8.1**, p. 18). With $G_k=G_k(\theta_k)$ smooth,
+# > $$\frac{\partial L}{\partial\theta_k}
+# > =-\frac{\partial\operatorname{tr}(G_1S(\beta)G_2^\top)}{\partial\theta_k}
+# > \Big|_{\beta=\beta(G_1,G_2)}+\frac{\partial R}{\partial\theta_k},$$
+# > $$S(\beta)=\frac1{C_n}\sum_i\beta_ix_i\tilde x_i^\top
+# > -\frac1{C_n}\sum_{i\ne j}\beta_{ij}x_i\tilde x_j^\top.$$
+#
+# Compute the weights at the present encoders and hold them fixed. The loss then pulls like the
+# bilinear function $-\operatorname{tr}(G_1SG_2^\top)$. $\beta_i$ is the pull on pair $i$,
+# $\beta_{ij}$ the push between $x_i$ and $\tilde x_j$. In code, $W$ is $n/C_n$ times the matrix of
+# $\beta_i$ and $-\beta_{ij}$.
+#
+# **Why.** $L$ depends on $\theta$ through the $s_{ij}$, so
+# $\partial L=\sum_{ij}\frac{\partial L}{\partial s_{ij}}\partial s_{ij}+\partial R$. Put
+# $\alpha_{ij}=\epsilon_{ij}\phi'\psi'$, the derivative of the row sum of $i$ by its term $j$, and
+# $\bar\alpha_{ij}$ for the column sum. Off the diagonal $s_{ij}$ stands in row $i$ and in column
+# $j$, so $\beta_{ij}=\frac12(\alpha_{ij}+\bar\alpha_{ji})$; $s_{ii}$ stands in every term of row
+# and column $i$ with factor $-\nu$, and once with factor 1:
+#
+# $$\beta_i=\nu\sum_j\tfrac12(\alpha_{ij}+\bar\alpha_{ij})-\tfrac12(\alpha_{ii}+\bar\alpha_{ii}).$$
+#
+# **Erratum.** The paper prints $-1$ for the last term. That is right only where
+# $\epsilon\,\phi'\psi'=1$, as for the linear loss with $\epsilon=1$; for CLIP eq. (7.3) has it
+# right.
 
 # %%
+# CLIP in six lines, and what its gradient sees
+nu = max(nus)
+s = (x @ g1.T) @ (x_tilde @ g2.T).T                   # (n, n) similarities
+P, Q = (s / tau).softmax(1), (s / tau).softmax(0)     # who is close to whom, by row and by column
+W = nu * torch.eye(n) - (P + Q) / 2                   # beta_i on the diagonal, -beta_ij off it
+S = x.T @ W @ x_tilde / n                             # the contrastive cross-covariance
+clip = LOSSES["clip"](tau=tau, nu=nu)
+assert torch.allclose(S, cross_covariance(x, x_tilde, clip.weights(s)))
+L = clip(s) + rho / 2 * (g1.T @ g2).square().sum()
+down1, down2 = torch.autograd.grad(L, (g1, g2))
+assert torch.allclose(down1, -g2 @ S.T + rho * g2 @ g2.T @ g1)
+assert torch.allclose(down2, -g1 @ S + rho * g1 @ g1.T @ g2)
+
+# %% [markdown]
+# Now six choices of $\phi,\psi$, all $\nu$ and $\epsilon$, and three kinds of encoders: a product
+# of two matrices, a matrix with entries smooth in $\theta$, and a network
+# $\theta_2\tanh(\theta_1x)$. The trace is
+# $\frac1{C_n}(\sum_i\beta_is_{ii}-\sum_{i\ne j}\beta_{ij}s_{ij})$, which has a meaning for the
+# network too. $R$ stands alike on both sides and is left out.
+
+# %%
+encoders = {
+    "product": lambda t, x: x @ (t[1] @ t[0]).T,
+    "smooth": lambda t, x: x @ (1.3 * (t[1] @ t[0]).tanh() + 0.2 * (t[1] @ t[0]).square()).T,
+    "network": lambda t, x: (x @ t[0].T).tanh() @ t[1].T,
+}
+generator = torch.Generator().manual_seed(seed)
+
+def normal(*shape):
+    return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+
+# %%
+def gradient_errors(loss, nu, eps, encode):
+    """Relative error of Proposition 8.1's gradient against autograd: derived, as printed."""
+    (phi, psi, C), shapes = losses[loss], ((5, d1), (rank, 5), (5, d2), (rank, 5))
+    theta = [(normal(*shape) / 2).requires_grad_() for shape in shapes]
+    s = encode(theta[:2], x) @ encode(theta[2:], x_tilde).T
+    true = torch.autograd.grad(class_loss(s, phi, psi, eps, nu, C), theta, retain_graph=True)
+    for printed in (False, True):
+        W = class_weights(s.detach(), phi, psi, eps, nu, printed)
+        frozen = torch.autograd.grad(-(W * s).sum() / C, theta, retain_graph=True)
+        yield max(relative_error(a, b) for a, b in zip(frozen, true, strict=True))
+
+
+# %%
+cases = list(itertools.product(nus, epss, encoders.values()))
+errors = {k: np.array([list(gradient_errors(k, *case)) for case in cases]) for k in losses}
+derived, printed = (np.array([e[:, k].max() for e in errors.values()]) for k in (0, 1))
+claim("prop-8.1.gradient", f"Proposition 8.1 against autograd, relative error: worst of "
+      f"{len(cases) * len(losses)} cases {derived.max():.0e}, allowed 1e-12",
+      derived.max(), 0, tolerance=1e-12)
+claim("prop-8.1.printed-beta", f"with the printed $-1$ each of the five nonlinear losses has a "
+      f"wrong gradient, by up to {printed[1:].min():.2f} to {printed[1:].max():.1f} of its norm; "
+      "0.001 would be wrong", printed[1:].min(), 1e-3, tolerance=(0, np.inf))
+
+# %%
+Markdown(f"**So:** Proposition 2.1 holds to {derived.max():.0e}, also for encoders that are not "
+         f"linear, with the $\\beta_i$ above; with the printed one the gradient of InfoNCE is off "
+         f"by up to {printed[1]:.0%} of its norm.")
+
+# %% [markdown]
+# **Where it stops holding.** Nowhere, if $\phi$ and $\psi$ have a derivative at their arguments.
+# But $\beta$ is frozen: after a step the weights, and $S$, are others. Section 5 shows what that
+# costs.
+#
+# ## 3 Remark 2.1 and eq. (3.1): the linear loss sees the sample cross-covariance
+# > **Remark 2.1** (p. 4). If $C_n=n(n-1)$ and $\phi,\psi$ are the identity,
+# > $S=\frac1{n-1}\sum_i(x_i-\bar x)(\tilde x_i-\bar{\tilde x})^\top$.
+#
+# The linear loss gives each stranger the same push whatever the encoders are. Its $S$ stands still
+# during training: it is the matrix that partial least squares decomposes.
+#
+# **Why.** $\beta_{ij}=1$ and $\beta_i=n-1$, and
+# $\sum_{i\ne j}x_i\tilde x_j^\top=n^2\bar x\bar{\tilde x}^\top-\sum_ix_i\tilde x_i^\top$.
+
+# %%
+s, g1, g2 = s.detach(), g1.detach(), g2.detach()
+far, far_tilde = x + 10, x_tilde - 30                  # means far from zero
+covariance = np.cov(far.T, far_tilde.T)[:d1, d1:]
+S = [far.T @ LOSSES["linear"](eps=eps).weights(s) @ far_tilde / n for eps in epss]
+gap = max(relative_error(a, covariance) for a in S)
+claim("rem-2.1.cross-covariance", f"$S$ of the linear loss is the cross-covariance of np.cov, for "
+      f"{len(epss)} values of eps: relative error {gap:.0e}, allowed 1e-10", gap, 0, 1e-10)
+S = cross_covariance(x, x_tilde)
+value, trace = LOSSES["linear"]()(s), (g1 @ S @ g2.T).trace()
+claim("eq-3.1.sign", f"erratum below (3.1), p. 4: the linear loss is {value:.4f}, minus the trace "
+      f"{trace:.4f} and not plus; their sum, relative", (value + trace) / value, 0, 1e-10)
+
+# %% [markdown]
+# **Where it stops holding.** At $\nu>1$: the uncentred $\frac1n\sum_ix_i\tilde x_i^\top$ comes in,
+# so data should be centred first.
+
+# %%
+W = LOSSES["linear"](nu=nu, eps=1.0).weights(s)
+extra = (nu - 1) * n / (n - 1) * x.T @ x_tilde / n
+assert torch.allclose(cross_covariance(x, x_tilde, W), S + extra)
+Markdown(f"**So:** the linear loss sees the sample cross-covariance, to {gap:.0e}, at every step.")
+
+# %% [markdown]
+# ## 4 Lemma 2.1: the best encoders are a truncated SVD
+# > **Lemma 2.1** (p. 4). Let $A=\sum_jc_jU_{1,j}U_{2,j}^\top$ be an SVD and $\rho>0$. The
+# > maximisers of $\operatorname{tr}(G_1AG_2^\top)-\frac\rho2\lVert G_1^\top G_2\rVert_F^2$ are the
+# > $(G_1,G_2)$ with $G_1^\top G_2=\frac1\rho\sum_{j\le r}c_jU_{1,j}U_{2,j}^\top$; their right
+# > singular vectors are unique up to rotation and do not depend on $\rho$.
+#
+# The sum of the $r$ largest terms is $\mathrm{SVD}_r(A)$. Reward grows linearly and the penalty
+# quadratically, so each direction is worth a parabola, and $r$ dimensions pay for the $r$ highest.
+# A linear regression on $G_1x$ depends on the right singular space of $G_1$ only, so $\rho$ needs
+# no tuning.
+
+# %%
+c = torch.arange(rank + 2.0, 0, -1, dtype=x.dtype)     # singular values r + 2, ..., 1
+U1, U2 = (torch.linalg.qr(normal(d, rank + 2))[0] for d in (d1, d2))
+
+def turned(ratio, angle):
+    """A with c_(r+1) = ratio c_r, and the best encoders whose r-th direction turns to the next."""
+    values, turn = c.clone(), torch.eye(rank + 2, rank, dtype=c.dtype)
+    values[rank] = ratio * c[rank - 1]
+    turn[rank - 1, rank - 1], turn[rank, rank - 1] = np.cos(angle), np.sin(angle)
+    strength = (values[:, None] * turn**2).sum(0) / rho
+    return (U1 * values) @ U2.T, strength[:, None] * (U1 @ turn).T, (U2 @ turn).T
+
+
+# %%
+m, kept = np.linspace(0, 2.1 * c[0] / rho, 100), [float(v) for v in c[: rank + 1]]
+figure, (left, right) = plots.panels(columns=2, width=4.4)
+plots.curves(left, m, {f"$c={v:g}$": v * m - rho / 2 * m**2 for v in kept},
+             "singular value $m$ of $M$", r"worth $c_km-\rho m^2/2$",
+             f"Each direction is a parabola;\nthe {rank} highest are kept", legend=None, every=200)
+for k, v in enumerate(kept, 1):
+    left.text(v / rho, 1.02 * v**2 / 2 / rho, f"$c_{{{k}}}={v:g}$", ha="center", va="bottom")
+left.set_ylim(0, 0.6 * kept[0] ** 2 / rho)
+angles, worth = np.linspace(0, np.pi / 2, 40), {}
+for name, ratio in (("tie: $c_{r+1}=c_r$", 1), ("$0.9\\,c_r$", 0.9), ("$0.5\\,c_r$", 0.5)):
+    pieces = [turned(ratio, angle) for angle in angles]
+    worth[name] = [spectral.svd_objective(*g, A, rho) for A, *g in pieces]
+plots.curves(right, np.degrees(angles), worth, "$r$-th direction turned to the next (degrees)",
+             "SVD objective", "The subspace is unique\nonly with a gap", legend="ends", every=200)
+show(figure, alt="Parabolas, one a singular value; the objective against an angle, flat for a tie.")
+
+# %% [markdown]
+# **Why.** Complete the square: the objective is
+# $\frac1{2\rho}\lVert A\rVert_F^2-\frac\rho2\lVert M-A/\rho\rVert_F^2$. $M$ runs over all matrices
+# of rank at most $r$, and the nearest of them to $A/\rho$ is $\mathrm{SVD}_r(A)/\rho$ (Eckart,
+# Young, Mirsky); the value left is $\frac1{2\rho}\sum_{k\le r}c_k^2$. The column space of $M$ is
+# the right singular space of $G_1$. The encoders themselves are free: $(BG_1,B^{-\top}G_2)$ has the
+# same $M$ for every invertible $B$.
+
+# %%
+A, *_ = turned(0.5, 0.0)
+
+def factors(flat):
+    return flat[: rank * d1].view(rank, d1), flat[rank * d1 :].view(rank, d2)
+
+def maximise(rho):
+    """A maximiser found without an SVD: L-BFGS on both factors from a random start."""
+    def down(flat):
+        flat = torch.tensor(flat, requires_grad=True)
+        value = -spectral.svd_objective(*factors(flat), A, rho)
+        return value.item(), torch.autograd.grad(value, flat)[0].numpy()
+    start, stop = 0.3 * normal(rank * (d1 + d2)) / rho**0.5, {"ftol": 0, "gtol": 1e-10}
+    found = minimize(down, start.numpy(), jac=True, method="L-BFGS-B", options=stop)
+    return factors(torch.tensor(found.x))
+
+
+# %%
+u, top, v = truncated_svd(A, rank)
+found = {strength: maximise(strength) for strength in (0.1, 1.0, 10.0)}   # rho: (G1, G2)
+product = max(relative_error(h1.T @ h2, (u * top) @ v.T / k) for k, (h1, h2) in found.items())
+best = top.square().sum() / 2                          # the lemma's value, times rho
+value = max(abs(k * spectral.svd_objective(*g, A, k) / best - 1) for k, g in found.items())
+span = max(sin_theta(h.T, w) for g in found.values() for h, w in zip(g, (u, v), strict=True))
+claim("lem-2.1.maximiser", f"L-BFGS at $\\rho=0.1,1,10$ ends at $M=\\mathrm{{SVD}}_r(A)/\\rho$, "
+      f"relative error {product:.0e}, allowed 1e-5", product, 0, tolerance=1e-5)
+claim("lem-2.1.value", f"its value is $\\sum_{{k\\le r}}c_k^2/(2\\rho)$, relative error "
+      f"{value:.0e}, allowed 1e-8", value, 0, tolerance=1e-8)
+claim("lem-2.1.rho", f"the right singular spaces of both encoders are those of A for all three "
+      f"$\\rho$: sin$\\Theta$ {span:.0e}, allowed 1e-5", span, 0, tolerance=1e-5)
+
+# %% [markdown]
+# **Where it stops holding.** "Unique" needs a gap, $c_r>c_{r+1}$, for which the lemma does not ask,
+# and $c_r>0$, which it takes for granted. With a tie the subspace can turn at no cost. With $c_r=0$
+# a row of one encoder may vanish, and then that of the other is arbitrary.
+
+# %%
+A, h1, h2 = turned(1.0, 0.7)                           # a tie, and 0.7 radians
+_, k1, k2 = turned(1.0, 0.0)
+values = [spectral.svd_objective(*h, A, rho) for h in ((h1, h2), (k1, k2))]
+apart, difference = sin_theta(h1.T, k1.T), values[0] / values[1] - 1
+claim("lem-2.1.tie", f"with $c_r=c_{{r+1}}$ two encoders, sin$\\Theta$ {apart:.2f} apart, "
+      f"have one maximal value: relative difference {difference:.0e}", difference, 0, 1e-10)
+low = spectral.closed_form((U1 * c)[:, : rank - 1] @ U2[:, : rank - 1].T, rank, rho)   # c_r = 0
+other1, other2 = torch.cat([low.g1[:-1], normal(1, d1)]), torch.cat([low.g2[:-1], 0 * low.g2[-1:]])
+assert torch.allclose(other1.T @ other2, low.g1.T @ low.g2)
+Markdown(f"**So:** Lemma 2.1 holds, to {product:.0e} in $M$, if uniqueness is given the conditions "
+         "$c_r>c_{r+1}$ and $c_r>0$.")
+
+# %% [markdown]
+# ## 5 What "each step is an SVD" means
+# > "at each step of gradient descent [...] the increment of parameter is in the direction of top-r
+# > singular vectors of $S$" (p. 4, after Lemma 2.1).
+#
+# By Proposition 2.1 a step of length $\lambda$ adds $\lambda G_2D^\top$ to $G_1$ and $\lambda G_1D$
+# to $G_2$, with $D=S(\beta)-\rho M$. That is gradient *ascent* on the SVD objective of the present
+# $S(\beta)$, whose maximum is $\mathrm{SVD}_r(S)/\rho$: a statement about what is climbed. We
+# follow gradient descent on CLIP and measure which share of $G_1$, and of its increment, lies in
+# the span of the top $r$ singular vectors of the present $S$ (left).
+
+# %%
+clip, lr = LOSSES["clip"](tau=tau), 0.4
 many = data.spiked(n, d1, d2, rank, noise_std=noise_std, draws=draws, seed=seed + 2)
-start = spectral.fit(many.x, many.x_tilde, rank, rho=rho)
-largest = float((many.x @ start.g1.mT @ start.g2 @ many.x_tilde.mT).abs().amax())
-temperatures = np.logspace(-1, 3, 17)
 
+def covariances(path, data):
+    encoders = zip(path.g1, path.g2, strict=True)
+    return torch.stack([loss_and_covariance(data.x, data.x_tilde, *g, clip)[1] for g in encoders])
 
-def distance_to_linear(temperature):
-    loss = LOSSES["clip"](tau=float(temperature * largest))
-    _, S = loss_and_covariance(many.x, many.x_tilde, start.g1, start.g2, loss)
-    linear = spectral.cross_covariance(many.x, many.x_tilde)
-    return (n / (n - 1) * S - linear).norm(dim=(-2, -1)) / linear.norm(dim=(-2, -1))
+def share(g, S, first=0, last=rank):
+    """Share of ||g||^2 in the span of the left singular vectors number first + 1 to last of S."""
+    u = truncated_svd(S, last)[0][..., first:]
+    return (g @ u).square().sum((-2, -1)) / g.square().sum((-2, -1))
 
-
-distance = torch.stack([distance_to_linear(t) for t in temperatures])
-far = temperatures >= 10
-slopes = np.polyfit(np.log(temperatures[far]), distance[far].log().numpy(), 1)[0]
-claim("1.3", "CLIP to linear: log-log slope in tau, mean of draws", slopes.mean(), -1, tolerance=0.02)
+path = training.gradient_descent(many.x, many.x_tilde, rank, clip, rho, lr, steps, seed)
+S = covariances(path, many)
+encoder, increment = share(path.g1, S), share(path.g1.diff(dim=0), S[:-1])
 
 # %%
-figure, (ax,) = plots.panels(width=5.5)
-band = tuple(distance.quantile(q, dim=1) for q in (0.5, 0.05, 0.95))
-plots.curves(ax, temperatures, {f"CLIP, median and 90% of {draws} draws": band},
-             "temperature $\\tau$ / largest similarity", "relative distance to the linear S", log="xy")
-plots.guide(ax, temperatures[far], 2 * float(band[0][-1]) * temperatures[-1] / temperatures[far], "slope $-1$")
-show(figure, alt="Relative distance between CLIP's S and the linear one against tau: a straight line of slope minus one.")
+more = data.spiked(5 * n, d1, d2, rank + 2, noise_std=noise_std, seed=seed + 2)   # see below
+end = training.lbfgs(more.x, more.x_tilde, rank, clip, rho=rho, seed=seed)
+_, own = loss_and_covariance(more.x, more.x_tilde, end.g1[-1], end.g2[-1], clip)
+u, strength, _ = truncated_svd(own, min(rank + 4, d1, d2))
+learnt = (torch.linalg.qr(end.g1[-1].T)[0].T @ u).square().sum(0)    # 1: G1 holds u_k whole
+shared = torch.arange(len(learnt)) < rank + 2
 
 # %%
-Markdown(
-    f"**So:** the linear loss is CLIP at high temperature. At a $\\tau$ of ten times the largest similarity the two "
-    f"matrices differ by {float(distance[far][0].median()):.1%}, and the difference falls with slope {slopes.mean():.3f}."
-)
+figure, (left, right) = plots.panels(columns=2, width=4.4)
+lines = {"encoder $G_1$": encoder[:-1].mean(-1), "its increment": increment.mean(-1)}
+plots.curves(left, np.arange(steps), lines, "gradient steps on CLIP",
+             f"share in the top {rank} directions of $S$",
+             "The encoder turns to the top singular\nvectors, its late steps away from them",
+             legend="ends", every=10)
+left.set_ylim(0, 1.05)
+right.bar(np.arange(1, len(strength) + 1), strength, color=plots.GREY, label="noise")
+for name, k in {"learnt": learnt > 0.5, "left out": (learnt < 0.5) & shared}.items():
+    right.bar(k.nonzero().flatten() + 1, strength[k], label=name)
+right.set(xlabel="direction $k$ of $S(\\beta)$ at CLIP's minimum", ylabel="singular value of $S$")
+right.set_title(f"{rank + 2} shared, {rank} dimensions:\nthose left out come first", loc="left")
+right.legend(frameon=False)
+show(figure, alt="Left: the encoder's share in the top singular vectors rises to 1, its increment's"
+     " falls to 0. Right: singular values of S; the two largest belong to directions left out.")
 
 # %% [markdown]
-# ## 4 A gradient step is a truncated SVD
-# **Claim.** In $M$ the loss has gradient $\rho M - S(\beta(M))$. The step that stays among matrices of rank $r$ is
+# **Why.** Multiply out: a step moves $M$ by exactly
+# $\lambda(DG_2^\top G_2+G_1^\top G_1D)+\lambda^2DM^\top D$. The objective rises, and the loss
+# falls, at the rate $\lVert G_2D^\top\rVert_F^2+\lVert G_1D\rVert_F^2\ge0$. In the first term $D$
+# multiplies what the encoders are: power iteration, which enlarges the top directions most. Along a
+# direction that is learnt $D$ vanishes. So each step corrects what is left over, and late steps
+# point away from the top singular vectors, which is why the encoder ends in them.
+
+# %%
+# One step of the loss itself, by autograd, beside the law for M
+h1, h2 = path.g1[0], path.g2[0]
+
+def loss_at(g1, g2):
+    s = training.similarities(many.x, many.x_tilde, g1, g2, normalize=False)
+    return clip(s) + rho / 2 * (g1.mT @ g2).square().sum((-2, -1))
+
+free = [h.clone().requires_grad_() for h in (h1, h2)]
+down1, down2 = torch.autograd.grad(loss_at(*free).sum(), free)        # knows nothing of S
+M = h1.mT @ h2
+D = S[0] - rho * M
+first, second = D @ h2.mT @ h2 + h1.mT @ h1 @ D, D @ M.mT @ D
+lengths = torch.logspace(-4, -1, 7, dtype=M.dtype)[:, None, None, None]   # lambda
+moved = (h1 - lengths * down1).mT @ (h2 - lengths * down2) - M
+
+# %%
+law = relative_error(moved, lengths * first + lengths**2 * second)
+claim("prop-2.1.step-in-m", f"a step of the loss moves $M$ by the two terms above: relative error "
+      f"{law:.0e}, allowed 1e-10", law, 0, tolerance=1e-10)
+rest = (moved - lengths * first).norm(dim=(-2, -1)).mT
+slope = loglog_slope(lengths.flatten(), rest)
+claim("prop-2.1.second-order", f"what the first-order term leaves falls with slope "
+      f"{slope.mean():.4f} in the step length", slope[(slope - 2).abs().argmax()], 2, 1e-3)
+step = torch.zeros(draws, 1, 1, dtype=M.dtype, requires_grad=True)
+rate = (h2 @ D.mT).square().sum((-2, -1)) + (h1 @ D).square().sum((-2, -1))
+gains = []
+for f in (lambda *g: spectral.svd_objective(*g, S[0], rho), lambda *g: -loss_at(*g)):
+    value = f(h1 - step * down1, h2 - step * down2).sum()
+    gains.append(torch.autograd.grad(value, step)[0].flatten() / rate)
+claim("prop-2.1.ascent", f"objective and minus loss both rise at the rate above, {draws} draws: "
+      "worst relative error", torch.stack(gains).sub(1).abs().max(), 0, tolerance=1e-10)
+
+# %%
+start, least = increment[0].mean(), increment.amin(0).max()
+claim("prop-2.1.increment", f"of the first increment {start:.2f} lies along the top {rank} "
+      f"singular vectors (mean of {draws} draws), of a later one only {least:.2f} (worst draw's "
+      "least); a step along them has 1", least, 0.5, tolerance=(np.inf, 0))
+h1, h2 = path.g1[0], path.g2[0]
+frozen = spectral.closed_form(S[0], rank, rho)
+speed = 0.4 / torch.linalg.matrix_norm(S[0], 2)[:, None, None]
+for _ in range(1000):
+    h1, h2 = training.gradient_step(h1, h2, S[0], rho, speed)
+gap = relative_error(h1.mT @ h2, frozen.g1.mT @ frozen.g2)
+claim("prop-2.1.frozen", f"ascent with $S$ frozen ends at $\\mathrm{{SVD}}_r(S)/\\rho$: relative "
+      f"error {gap:.0e} after 1,000 steps, allowed 1e-5", gap, 0, tolerance=1e-5)
+
+# %% [markdown]
+# **Where it stops holding.** First, an increment is not along $\mathrm{SVD}_r(S)$. Second, $S$
+# moves. At a minimum of CLIP $D$ vanishes on both encoders, so $M$ consists of $r$ singular triples
+# of its *own* $S(\beta)$. If the encoders have room for all shared directions these are the top
+# $r$. If not, the top ones are those left out (right): the softmax stops pulling at what it has
+# aligned, and its weights go on pulling at the rest. There the minimum is a saddle point of the SVD
+# objective. For the linear loss this cannot happen.
+
+# %%
+few = data.spiked(5 * n, d1, d2, rank, noise_std=noise_std, seed=seed + 2)
+best = training.lbfgs(few.x, few.x_tilde, rank, clip, rho=rho, seed=seed)
+_, S_best = loss_and_covariance(few.x, few.x_tilde, best.g1[-1], best.g2[-1], clip)
+top = spectral.closed_form(S_best, rank, rho)
+own_gap = relative_error(best.g1[-1].T @ best.g2[-1], top.g1.T @ top.g2)
+if noise_std < 0.5 and 0.4 < tau * rho < 2.5:          # beyond, noise or a flat softmax decides
+    claim("prop-2.1.own-svd", "r shared directions: at CLIP's minimum $M$ is "
+          f"$\\mathrm{{SVD}}_r(S(\\beta))/\\rho$, relative error {own_gap:.0e}", own_gap, 0, 1e-5)
+    claim("prop-2.1.few-dimensions", "r + 2 shared directions: the encoder's share in the two top "
+          "singular vectors of its own $S$", learnt[:2].sum(), 0, tolerance=1e-3)
+Markdown(f"**So:** a gradient step climbs the SVD objective of the present $S(\\beta)$; only "
+         f"{start:.0%} of the first increment lies along its maximiser, yet CLIP ends in the SVD "
+         f"of its own $S$, to {own_gap:.0e}, if the encoders have room for all that is shared.")
+
+# %% [markdown]
+# > **Ours.** A step that *is* a truncated SVD,
+# > $M^+=\mathrm{SVD}_r((1-\lambda\rho)M+\lambda S(\beta(M)))$, is projected gradient descent in
+# > $M$: [chapter 11](11_optimisers.ipynb).
+
+# %% [markdown]
+# ## 6 Corollary 7.1: three modalities, one encoder each
+# > **Corollary 7.1** (p. 17). For the loss (7.6), summed over all pairs of modalities, and
+# > symmetric $R$,
+# > $$\frac{\partial L_M}{\partial G_\mu}=-\frac{\partial}{\partial G_\mu}\sum_{\mu'\ne\mu}
+# > \operatorname{tr}(G_\mu S_{\mu,\mu'}(\beta)G_{\mu'}^\top)\Big|_{\beta}
+# > +\frac{\partial}{\partial G_\mu}\sum_{\mu'\ne\mu}R(G_\mu,G_{\mu'}).$$
 #
-# $$M^+ = \mathrm{SVD}_r\big((1-\eta\rho)M + \eta\, S(\beta(M))\big),$$
+# Images, text and sound of the same $n$ things have three cross-covariances and three encoders.
+# Each encoder climbs the sum of the objectives it takes part in.
 #
-# and with $\eta = 1/\rho$ it is $\mathrm{SVD}_r(S(\beta(M)))/\rho$. Being a step means: among all matrices of rank $r$,
-# $M^+$ minimises $\langle \rho M - S, M' - M\rangle + \tfrac1{2\eta}\lVert M'-M\rVert^2$. A numerical minimiser that
-# knows no SVD, L-BFGS on the two factors of $M'$, must find the same matrix.
+# **Why.** Proposition 8.1 for each pair, and sums have the sum of the gradients. Exchanging the two
+# modalities transposes $s$, so $S_{\mu',\mu}=S_{\mu,\mu'}^\top$ and one formula serves both sides.
 
 # %%
-eta = 0.5 / rho
-g1, g2 = training.random_encoders(x, x_tilde, rank, seed)
-_, S = loss_and_covariance(x, x_tilde, g1, g2, clip)
-target = (1 - eta * rho) * g1.mT @ g2 + eta * S
-free = [g.clone().requires_grad_() for g in training.random_encoders(x, x_tilde, rank, seed + 1)]
-minimiser = torch.optim.LBFGS(free, max_iter=2000, tolerance_grad=1e-12, tolerance_change=0, line_search_fn="strong_wolfe")
+U3 = torch.linalg.qr(normal(d3, rank))[0]
+views = [x, x_tilde, pairs.z @ U3.T + noise_std * normal(n, d3)]
+G = [normal(rank, v.shape[1]).div(2).requires_grad_() for v in views]
+
+def corollary_errors(phi, psi, C, eps, nu):
+    """Relative error of Corollary 7.1's gradients against autograd: derived, as printed."""
+    s = {(a, b): (views[a] @ G[a].T) @ (views[b] @ G[b].T).T for a, b in ((0, 1), (0, 2), (1, 2))}
+    L = sum(class_loss(pair, phi, psi, eps, nu, C) for pair in s.values())
+    true = torch.autograd.grad(L, G, retain_graph=True)
+    for printed in (False, True):
+        W = {k: class_weights(v.detach(), phi, psi, eps, nu, printed) for k, v in s.items()}
+        cross = {(a, b): views[a].T @ w @ views[b] / C for (a, b), w in W.items()}
+        cross |= {(b, a): S.T for (a, b), S in cross.items()}
+        up = [sum(G[b] @ S.T for (a, b), S in cross.items() if a == mu) for mu in range(3)]
+        yield max(relative_error(-a, b) for a, b in zip(up, true, strict=True))
 
 
-def closure():
-    minimiser.zero_grad()
-    distance = (free[0].mT @ free[1] - target).square().sum() / (2 * eta)  # the model above, square completed
-    distance.backward()
-    return distance
-
-
-minimiser.step(closure)
-step1, step2 = spectral.projected_step(x, x_tilde, g1, g2, clip, rho, eta)
-found = (free[0].mT @ free[1]).detach()
-claim("1.4a", "a step in M is a truncated SVD", relative_error(found, step1.mT @ step2), 0, tolerance=1e-5)
+# %%
+errors = np.array([list(corollary_errors(*parts, eps, nu)) for parts in losses.values()
+                   for eps, nu in itertools.product(epss, nus)])
+three, wrong = errors.max(0)
+claim("cor-7.1.gradient", f"Corollary 7.1 against autograd, three modalities, {len(errors)} "
+      f"losses: worst relative error {three:.0e}, allowed 1e-12", three, 0, tolerance=1e-12)
+claim("cor-7.1.printed-beta", f"with the printed $\\beta_i$, which repeats the $-1$ of Proposition "
+      f"8.1, it is {wrong:.1g}; 0.001 would be wrong", wrong, 1e-3, tolerance=(0, np.inf))
+for mu in range(3):
+    total = modalities.additive_loss(views, G, clip, rho)
+    there = modalities.modality_gradient(views, G, mu, clip, rho)
+    assert torch.allclose(torch.autograd.grad(total, G[mu])[0], there)
 
 # %% [markdown]
-# In the factors, the gradient step $G_1 \mathrel{+}= \lambda(G_2S^\top - \rho\,G_2G_2^\top G_1)$ is one step of block power
-# iteration on $S$. For the linear loss $S$ stands still, so the theory of power iteration predicts the speed: close to
-# the minimiser the subspace error shrinks by $1 - \lambda(\sigma_r - \sigma_{r+1})$ a step.
+# With three modalities no single SVD gives the encoders, since each must serve two
+# cross-covariances. `fit_modalities` climbs in one encoder after the other.
 
 # %%
-u, sigma, _ = spectral.truncated_svd(spectral.cross_covariance(many.x, many.x_tilde), rank + 1)
-lr = 0.3 / float(sigma.max())
-predicted = 1 - lr * (sigma[:, rank - 1] - sigma[:, rank])
-steps = int(min(1500, np.log(1e-13) / np.log(float(predicted.median()))))
-path = training.gradient_descent(many.x, many.x_tilde, rank, "linear", rho, lr, steps, seed, scale=0.1)
-error = sin_theta(path.g1.mT, start.g1.mT.expand_as(path.g1.mT))
+fit = modalities.fit_modalities(views, rank, "linear", rho)
+both = torch.cat(fit.encoders, 1)
+off = torch.block_diag(*(torch.ones(v.shape[1], v.shape[1]) for v in views)) == 0
+whole = cross_covariance(torch.cat(views, 1), torch.cat(views, 1)) * off
+alone = spectral.closed_form(cross_covariance(x, x_tilde), rank, rho)
+left_over = relative_error(rho * both.T @ both * off, whole)
+change = relative_error(fit.encoders[0].T @ fit.encoders[1], alone.g1.T @ alone.g2)
+
+# %%
+figure, axes = plots.panels(columns=2, width=3.9, height=3.6)
+titles = ("Six cross-covariances $S_{\\mu,\\mu'}$ ...", "... and what three encoders make of them")
+for ax, a, title in zip(axes, (whole, rho * both.T @ both * off), titles, strict=True):
+    plots.matrix(ax, a, title, limit=float(whole.abs().max()))
+    for cut in (d1 - 0.5, d1 + d2 - 0.5):
+        ax.axhline(cut, color="black", linewidth=1)
+        ax.axvline(cut, color="black", linewidth=1)
+    centres = (d1 / 2, d1 + d2 / 2, d1 + d2 + d3 / 2)
+    ax.set_xticks(centres, ("$\\mu'=1$", "2", "3"))
+    ax.set_yticks(centres, ("$\\mu=1$", "2", "3"))
+show(figure, alt="Block matrices: the cross-covariances of three modalities, and their fit.")
+
+# %%
+Markdown(f"**So:** Corollary 7.1 holds to {three:.0e} with the right $\\beta_i$. Three encoders "
+         f"of rank {rank} leave {left_over:.0%} of the six cross-covariances, and $G_1^\\top G_2$ "
+         f"differs by {change:.1%} from the SVD of $S_{{1,2}}$ alone.")
 
 # %% [markdown]
-# The whole error is a sum over pairs of directions that decay at rates of their own, so it follows the slowest of them
-# only in the end. We therefore check that slowest part itself: with $G_1 = T(U^\top + X u_{r+1}^\top + \dots)$, it is the
-# last entry of $X = (G_1U)^{-1}G_1u_{r+1}$.
-
-# %%
-slowest = torch.linalg.solve(path.g1 @ u[..., :rank], path.g1 @ u[..., rank:])[..., -1, 0].abs()
-
-
-def rate(size, error):
-    """Factor per step of ``size`` while the error is between 1e-4 and rounding, from a straight line through its logarithm."""
-    late = ((error < 1e-4) & (error > 1e-12)).nonzero().flatten()
-    return np.exp(np.polyfit(late, size[late].log(), 1)[0])
-
-
-rates = torch.tensor([rate(*pair) for pair in zip(slowest.T, error.T, strict=True)])
-ratio = predicted.log() / rates.log()
-claim("1.4b", "linear loss: steps per e-fold of the slowest part, measured / predicted, mean of draws", ratio.mean(), 1,
-      tolerance=0.01 + 3 * ratio.std() / draws**0.5)
-
-# %%
-figure, (ax,) = plots.panels(width=5.5)
-lines = {"whole error": error[:, 0].clamp(min=1e-13), "slowest part": slowest[:, 0].clamp(min=1e-13)}
-plots.curves(ax, path.step, lines, "gradient steps", r"sin$\Theta$ to the SVD's subspace", log="y", every=0.1)
-tail = torch.arange(steps // 3, steps)
-guide = 0.2 * slowest[steps // 3, 0] * predicted[0] ** (tail - steps // 3)
-plots.guide(ax, tail, guide, r"rate predicted by the gap $\sigma_r-\sigma_{r+1}$")
-show(figure, alt="Gradient descent on the factors approaches the SVD's subspace at the rate the spectral gap predicts.")
-
-# %%
-Markdown(
-    "**So:** gradient descent on linear encoders is a slow way to compute an SVD, and how slow can be read off the gap: "
-    f"{-1 / float(predicted[0].log()):.1f} steps per e-fold predicted, {-1 / float(rates[0].log()):.1f} measured."
-)
-
-# %% [markdown]
-# ## 5 The iteration reaches what other optimisers reach
-# **Claim.** Repeating the step finds a stationary value of CLIP, the one that L-BFGS with automatic differentiation and
-# long gradient descent on the factors reach, in the same subspace, for every $\tau$ and $\rho$ tried.
-
-# %%
-taus, rhos = (0.5, 1.0, 2.0), (0.1, 0.5, 1.0)
-gap, angle, steps = (np.zeros((3, 3)) for _ in range(3))
-for i, j in np.ndindex(3, 3):
-    loss = LOSSES["clip"](tau=taus[i])
-    ours = spectral.fit(x, x_tilde, rank, loss, rho=rhos[j], max_steps=3000)
-    theirs = training.lbfgs(x, x_tilde, rank, loss, rho=rhos[j], seed=seed)
-    gap[i, j] = abs(theirs.loss[-1] / ours.loss - 1)
-    angle[i, j] = sin_theta(ours.g1.mT, theirs.g1[-1].mT)
-    steps[i, j] = ours.steps
-claim("1.5a", "CLIP: relative difference of value to L-BFGS, worst of nine", gap.max(), 0, tolerance=1e-6)
-claim("1.5b", "CLIP: sinTheta to L-BFGS, worst of nine", angle.max(), 0, tolerance=1e-3)
-best = spectral.fit(x, x_tilde, rank, clip, rho=rho)
-descent = training.gradient_descent(x, x_tilde, rank, clip, rho, lr, steps=1500, seed=seed)
-claim("1.5c", "CLIP: long gradient descent reaches the same value", descent.loss[-1] / best.loss, 1, tolerance=1e-6)
-
-# %% [markdown]
-# > **Only the product $\tau\rho$ matters.** Scaling $M$ by $\tau$ turns the loss at $(\tau, \rho)$ into $\tau$ times the
-# > loss at $(1, \tau\rho)$, so fits with equal $\tau\rho$ have the same subspace. This is ours; it halves every grid.
+# **Where it stops holding.** The gradient identity does not. But Section 5 carries over only in
+# part: for three modalities the sum of the objectives has no closed form as in Lemma 2.1. (The
+# paper writes (7.6) with $\nu=1$ and the weights with $\nu$, and calls simultaneous gradient steps
+# coordinate descent.)
 #
-# **Where the full step breaks.** Close to a minimiser a step multiplies the error along a direction of curvature $h$ of
-# $\ell$ by $1 - \eta(\rho + h)$. With $h$ the largest curvature along matrices of rank $r$, the iteration converges for
-# $\eta\rho < 2\rho/(\rho+h)$ and jumps to and fro beyond. For CLIP $h$ grows as $\tau\rho$ falls, in units of $\rho$,
-# so the full step $\eta\rho = 1$, the pure SVD, converges only where $h < \rho$.
-
-# %%
-products = np.array([0.1, 0.25, 0.5, 1.0, 2.0, 4.0])
-lengths = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0])
-
-
-def settles(fit, rho, relative_length, steps=100):
-    """Whether the iteration from the linear fit ends at the loss of ``fit``, for several step lengths at once."""
-    eta = torch.tensor(relative_length)[:, None, None] / rho
-    batch = [a.expand(len(eta), -1, -1) for a in (x, x_tilde, linear.g1, linear.g2)]
-    for _ in range(steps):
-        batch[2:] = spectral.projected_step(*batch, clip, rho, eta)
-    values = loss_and_covariance(*batch, clip)[0] + rho / 2 * (batch[2].mT @ batch[3]).square().sum((-2, -1))
-    return ((values / fit.loss - 1).abs() < 1e-3).numpy()
-
-
-fits = [spectral.fit(x, x_tilde, rank, clip, rho=p / tau) for p in products]
-h = np.array([spectral.curvature(x, x_tilde, f.g1, f.g2, clip) for f in fits])
-limit = 2 / (1 + h * tau / products)
-settled = np.stack([settles(f, p / tau, lengths) for f, p in zip(fits, products, strict=True)])
-clear = abs(lengths / limit[:, None] - 1) > 0.1
-agreement = (settled == (lengths < limit[:, None]))[clear].mean()
-claim("1.5d", "share of step lengths, 10% off the limit, that behave as predicted", agreement, 1, tolerance=0)
-
-# %%
-figure, (left, right) = plots.panels(columns=2, width=4.6)
-product = products[2]
-paths = {}
-for relative_length, name in ((1.0, "full step, $\\eta\\rho = 1$"), (0.8 * limit[2], "0.8 of the limit")):
-    g1, g2, history = linear.g1, linear.g2, []
-    for _ in range(40):
-        value, _ = loss_and_covariance(x, x_tilde, g1, g2, clip)
-        history.append(float(value + product / tau / 2 * (g1.mT @ g2).square().sum() - fits[2].loss))
-        g1, g2 = spectral.projected_step(x, x_tilde, g1, g2, clip, product / tau, relative_length * tau / product)
-    paths[name] = np.maximum(history, 1e-12)
-title = f"$\\tau\\rho = {product}$"
-plots.curves(left, np.arange(40), paths, "steps", "loss above its minimum", title, log="y", every=4)
-for holds, marker, name in ((True, "o", "converges"), (False, "x", "oscillates")):
-    product, length = (settled == holds).nonzero()
-    right.plot(products[product], lengths[length], marker, linestyle="none", label=name)
-right.set(xscale="log", ylim=(0, 1.08), xlabel=r"$\tau\rho$", ylabel=r"relative step length $\eta\rho$")
-plots.guide(right, products, limit, r"limit $2\rho/(\rho+h)$")
-show(figure, alt="Left: the full step jumps, a damped one converges. Right: where the iteration converges, and the limit.")
-
-# %%
-Markdown(
-    f"**So:** the SVD iteration lands where L-BFGS lands, to {gap.max():.0e} in value, in at most {steps.max():.0f} steps, "
-    f"and the range of step lengths is known: at $\\tau\\rho={product:g}$ up to $\\eta\\rho={limit[2]:.2f}$. "
-    "`mmcl.spectral.fit` lets the Barzilai-Borwein rule propose the length, never longer than $1/\\rho$, and backtracks "
-    "until the loss falls."
-)
-
-# %% [markdown]
-# > The paper's statement is about one step. That the undamped iteration need not converge, and the length up to which
-# > it does, is ours.
-
-# %% [markdown]
-# ## 6 Gradient descent and AdamW beside the SVD path
-# **Claim.** All of them go to the same place or near it; what differs is the number of steps. We draw the loss above its
-# minimum and the distance to the true subspace against the steps taken, for the damped SVD iteration, full-batch
-# gradient descent on the factors, and minibatch AdamW, once on the same loss and once as the paper trains (cosine
-# similarities, no penalty; Section 5.1), which is a different loss and shows in the right panel only. The SVD iteration
-# starts from the linear loss's SVD.
-
-# %%
-svd = [(linear.g1, linear.g2)]
-h_best = spectral.curvature(x, x_tilde, best.g1, best.g2, clip)
-for _ in range(50):
-    svd.append(spectral.projected_step(x, x_tilde, *svd[-1], clip, rho, min(1 / rho, 1.2 / (rho + h_best))))
-settings = {"rho": rho, "normalize": False, "seed": seed}
-runs = {"SVD iteration": (torch.arange(51), *(torch.stack(g) for g in zip(*svd, strict=True))),
-        "gradient descent": (descent.step, descent.g1, descent.g2),
-        "AdamW, batches of 50": (lambda p: (p.step, p.g1, p.g2))(training.adamw(x, x_tilde, rank, clip, **settings)),
-        "AdamW as published": (lambda p: (p.step, p.g1, p.g2))(training.adamw(x, x_tilde, rank, clip, seed=seed))}
-
-
-def above_minimum(g1, g2):
-    batch = [a.expand(len(g1), -1, -1) for a in (x, x_tilde)]
-    value = torch.cat([loss_and_covariance(*(a[i : i + 50] for a in (*batch, g1, g2)), clip)[0] for i in range(0, len(g1), 50)])
-    return (value + rho / 2 * (g1.mT @ g2).square().sum((-2, -1)) - best.loss).clamp(min=1e-9)
-
-
-excess = {name: above_minimum(g1, g2) for name, (_, g1, g2) in runs.items() if name != "AdamW as published"}
-distance = {name: sin_theta(g1.mT, pairs.u1.expand(len(g1), -1, -1)) for name, (_, g1, _) in runs.items()}
-near = {name: int(runs[name][0][(e < 0.01 * best.loss).nonzero()[0]]) for name, e in excess.items() if e.min() < 0.01 * best.loss}
-ratio = near["gradient descent"] / near["SVD iteration"]
-claim("1.6a", "steps to 1% above the minimum: gradient descent / SVD iteration", ratio, 3, tolerance=(0, inf))
-claim("1.6b", "SVD iteration: loss above the minimum after 50 steps", excess["SVD iteration"][-1] / best.loss, 0, tolerance=1e-6)
-
-# %%
-figure, (left, right) = plots.panels(columns=2, width=4.6)
-steps = {name: run[0] + 1 for name, run in runs.items()}
-plots.curves(left, steps, excess, "gradient steps + 1", "loss above its minimum", log="xy", every=0.1, legend=None)
-plots.curves(right, steps, distance, "gradient steps + 1", "sin$\\Theta$ to the true subspace", log="x", every=0.1, legend=None)
-plots.guide(right, [1, 2000], [sin_theta(linear.g1.mT, pairs.u1)] * 2, "linear loss, one SVD")
-plots.legend_below(figure, right)
-show(figure, alt="Loss and subspace error against steps: the SVD iteration is there after ten, the others need hundreds.")
-
-# %%
-ends = {name: float(d[-1]) for name, d in distance.items()}
-Markdown(
-    f"**So:** the training runs of the literature trace the SVD path slowly, gradient descent {ratio:.0f} times as slowly. "
-    f"The single SVD of the linear loss is at {float(sin_theta(linear.g1.mT, pairs.u1)):.2f} from the true subspace; the "
-    f"others end at {min(ends.values()):.2f} ({min(ends, key=ends.get)}) to {max(ends.values()):.2f} ({max(ends, key=ends.get)})."
-)
-
-# %% [markdown]
-# > AdamW on minibatches minimises the loss of 50 pairs, not that of $n$: fewer strangers in each softmax. It settles
-# > above the minimum of the full loss however long it runs.
-
-# %% [markdown]
-# ## 7 What the loss cannot tell apart
-# **Claim.** $(AG_1, A^{-\top}G_2)$ has the same $M$, so the same loss and the same subspaces, for every invertible $A$.
-# Cosine similarity is invariant under orthogonal $A$ only. Retrieval therefore depends on something the loss does not
-# see. We distort the fitted encoders by matrices $A$ of growing condition number and retrieve the partners of held-out
-# pairs by cosine.
-
-
-# %%
-def top1(g1, g2):
-    return top_k_accuracy(x_test @ g1.mT, x_tilde_test @ g2.mT)
-
-
-conditions = np.array([1.0, 1.5, 2, 3, 5, 10, 20, 50])
-generators = (as_generator(seed + k) for k in (4, 5))
-left_q, right_q = (torch.linalg.qr(torch.randn(draws, rank, rank, generator=g, dtype=x.dtype))[0] for g in generators)
-stretch = torch.tensor(conditions)[:, None] ** torch.linspace(-0.5, 0.5, rank, dtype=x.dtype)
-A = (left_q * stretch[:, None, None, :]) @ right_q
-g1, g2 = A @ best.g1, torch.linalg.inv(A).mT @ best.g2
-change = max(relative_error(m, best.g1.mT @ best.g2) for m in (g1.mT @ g2).flatten(0, 1))
-claim("1.7a", "M, so the loss, is unchanged by A (condition up to 50)", change, 0, tolerance=1e-10)
-accuracy = torch.stack([torch.stack([top1(a, b) for a, b in zip(*gs, strict=True)]) for gs in zip(g1, g2, strict=True)])
-found = training.lbfgs(x, x_tilde, rank, clip, rho=rho, seed=seed)
-balanced = float(top1(best.g1, best.g2))
-noise = 3 * (balanced * (1 - balanced) / test_pairs) ** 0.5
-if rank > 1 and balanced > 3 * noise:  # an accuracy near zero has nothing to lose
-    claim("1.7b", f"top-1 lost at condition number {conditions[-1]:g} (median A), at the same loss; three standard errors",
-          balanced - accuracy[-1].median(), noise, tolerance=(0, inf))
-
-# %%
-figure, (ax,) = plots.panels(width=5.5)
-band = tuple(accuracy.quantile(q, dim=1) for q in (0.5, 0.05, 0.95))
-plots.curves(ax, conditions, {f"balanced, distorted by A ({draws} draws)": band}, "condition number of A",
-             f"top-1 accuracy among {test_pairs:,}", log="x")
-plots.guide(ax, conditions, [top1(found.g1[-1], found.g2[-1])] * len(conditions), "factors L-BFGS ends at")
-ax.set_ylim(0, None)
-show(figure, alt="Top-1 accuracy falls as the condition number of A grows, while the loss stays the same to rounding.")
-
-# %%
-Markdown(
-    f"**So:** at one and the same loss, top-1 is {balanced:.2f} with the balanced factors, "
-    f"{float(top1(found.g1[-1], found.g2[-1])):.2f} with those L-BFGS ends at, and {float(accuracy[-1].median()):.2f} at "
-    f"condition number {conditions[-1]:g}. `fit` returns the balanced pair, $G_1G_1^\\top = G_2G_2^\\top$; training on the "
-    "factors ends wherever its start led it."
-)
-
-# %% [markdown]
-# ## 8 The same on real handwritten digits
-# **Claim.** Nothing above needs the model. We split the 1,797 digits that come with scikit-learn into two views by a
-# checkerboard of pixels, 32 and 32, train on 900 images and retrieve, for each of the 897 others, its second view
-# from its first.
-
-# %%
-views = digits.digits_views(seed=seed)
-scale = views.x.std()
-centre = views.x.mean(0), views.x_tilde.mean(0)
-a, b = ((v - m) / scale for v, m in zip((views.x, views.x_tilde), centre, strict=True))
-errors = [gradient_identity_error(make(), a, b, rank, rho) for make in LOSSES.values()]
-claim("1.8a", "digits: gradient identity, worst of nine losses", max(errors), 0, tolerance=1e-10)
-ours = spectral.fit(a, b, rank, clip, rho=rho)
-theirs = training.lbfgs(a, b, rank, clip, rho=rho, seed=seed)
-claim("1.8b", "digits: CLIP value relative to L-BFGS", theirs.loss[-1] / ours.loss, 1, tolerance=1e-6)
-claim("1.8c", "digits: sinTheta to L-BFGS", sin_theta(ours.g1.mT, theirs.g1[-1].mT), 0, tolerance=1e-3)
-
-# %% [markdown]
-# For retrieval, all encoders are SVDs, over random splits; what differs is how the views are scaled before, and the
-# singular directions after: by $\sigma_k^0$ (singular vectors), $\sigma_k^{1/2}$ (balanced factors) or $\sigma_k$. Whitening
-# is by $(\hat\Sigma + I)^{-1/2}$, with grey levels 0 to 16 as the unit. CLIP is fitted to the whitened views.
-
-# %%
-splits = [digits.digits_views(seed=seed + k) for k in range(10)]
-train, test = ([torch.stack([getattr(v, name + end) for v in splits]) for name in ("x", "x_tilde")] for end in ("", "_test"))
-test = [b - a.mean(-2, keepdim=True) for a, b in zip(train, test, strict=True)]
-train = [a - a.mean(-2, keepdim=True) for a in train]
-whiten = [covariance.whitening(a, ridge=1.0) for a in train]
-white, white_test = ([a @ w for a, w in zip(views, whiten, strict=True)] for views in (train, test))
-
-
-def held_out_top1(f, views, power=0.5):
-    """Top-1 of the held-out views for a fit whose directions are scaled by sigma^power; 0.5 leaves it balanced."""
-    sigma = f.g1.square().sum(-1).unsqueeze(-2)
-    scale = (sigma ** (power - 0.5)).where(sigma > 0, 0)  # a view with constant pixels has fewer than 32 directions
-    return top_k_accuracy(views[0] @ f.g1.mT * scale, views[1] @ f.g2.mT * scale)
-
-
-# %%
-ranks, scores = (2, 5, 10, 20, 30), {}
-for r in ranks:
-    plain, whitened = spectral.fit(*train, r), spectral.fit(*white, r)
-    nonlinear = spectral.fit(*white, r, "clip", rho=0.1, tol=1e-2)
-    for name, row in {"linear loss, balanced": (plain, test), "linear loss, singular vectors": (plain, test, 0),
-                      "whitened, balanced": (whitened, white_test), r"whitened, scaled by $\sigma_k$": (whitened, white_test, 1),
-                      "whitened, CLIP, balanced": (nonlinear, white_test)}.items():
-        scores.setdefault(name, []).append(held_out_top1(*row))
-scores = {name: torch.stack(rows) for name, rows in scores.items()}
-at_20 = {name: rows[ranks.index(20)] for name, rows in scores.items()}
-gain = at_20["whitened, balanced"] - at_20["linear loss, singular vectors"]
-claim("1.8d", "digits, rank 20: top-1 gained by whitening over singular vectors", gain.mean(), 2 * gain.std() / 10**0.5, (0, inf))
-claim("1.8e", "digits, rank 20: held-out top-1, whitened linear loss, in multiples of chance",
-      at_20["whitened, balanced"].mean() * 897, 100, tolerance=(0, inf))
-
-# %%
-figure, (ax,) = plots.panels(width=5.5)
-bands = {name: (rows.median(-1)[0], rows.amin(-1), rows.amax(-1)) for name, rows in scores.items()}
-plots.curves(ax, ranks, bands, "rank r of the encoders", "held-out top-1 among 897", legend=None)
-ax.set_ylim(0, None)
-plots.legend_below(figure, ax)
-show(figure, alt="Held-out retrieval on digits against rank: whitening both views lifts the plain linear loss at every rank.")
-
-# %%
-Markdown("**So:** the identities hold on real pixels to rounding, and one SVD retrieves hundreds of times better than chance. "
-         "Top-1 at rank 20, mean ± standard deviation of 10 splits: "
-         + "; ".join(f"{name} {float(v.mean()):.3f} ± {float(v.std()):.3f}" for name, v in at_20.items()) + ".")
-
-# %% [markdown]
-# How the singular directions are weighted decides more than the loss: the covariance of real data is far from isotropic,
-# the directions with most variance are not those that tell images apart, and whitening, that is, canonical correlation
-# analysis with a ridge, mends most of it.
+# ## Exercises
+# 1. What are $\beta_i$ and $\beta_{ij}$ of InfoNCE with $\epsilon=0$? Which of $\epsilon=0$ and
+# $\epsilon=1$ keeps pulling at a pair that is already aligned?
 #
-# > On these data the balanced factors are never the best pair to retrieve with: before whitening it helps to drop the
-# > singular values, after it to use them twice. The loss does not decide this either.
+# <details><summary>Answer</summary>
+#
+# $\alpha_{ij}=P_{ij}$ with the softmax $P$ over the strangers only, so $\alpha_{ii}=0$ and
+# $\beta_i=\nu$: the pull never ends. With $\epsilon=1$ it is $\nu-(P_{ii}+Q_{ii})/2$, which for
+# $\nu=1$ goes to 0.
+#
+# </details>
+#
+# 2. Replace $R$ by weight decay, $\frac\rho2(\lVert G_1\rVert_F^2+\lVert G_2\rVert_F^2)$. What is
+# the maximum of the objective in Lemma 2.1 then?
+#
+# <details><summary>Answer</summary>
+#
+# For a given $M$ the cheapest factors cost $\rho\sum_km_k$, with $m_k$ the singular values of $M$.
+# So a direction is worth $(c_k-\rho)m_k$: infinite if $c_1>\rho$, and otherwise $M=0$ is best. A
+# linear loss needs a penalty that grows faster than linearly in $M$.
+#
+# </details>
+#
+# 3. Why do the top singular vectors of the linear loss's $S$ stay the top ones when CLIP's do not?
+#
+# <details><summary>Answer</summary>
+#
+# Its weights do not depend on $s$, so $S$ does not answer to what is learnt, and every minimum is a
+# maximum of the one fixed SVD objective. CLIP's $\beta_i$ falls as $P_{ii}$ rises.
+#
+# </details>
 
 # %% [markdown]
 # ## Ledger

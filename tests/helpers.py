@@ -10,6 +10,25 @@ def normal(*shape, seed=0):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
+def pairs(n, d1, d2, seed, batch=(), shared=3):
+    """Two views of ``shared`` common coordinates of unequal strength, and noise."""
+    z = normal(*batch, n, shared, seed=seed) * torch.linspace(1.5, 0.7, shared)
+    x = z @ normal(shared, d1, seed=seed + 1) / d1**0.5 + 0.4 * normal(*batch, n, d1, seed=seed + 2)
+    return x, z @ normal(shared, d2, seed=seed + 3) / d2**0.5 + 0.4 * normal(*batch, n, d2, seed=seed + 4)
+
+
+def close(a, b, tol=1e-10):
+    """Assert |a - b| <= tol max|b|; what is below 1e-30 counts as zero."""
+    b = torch.as_tensor(b)
+    torch.testing.assert_close(torch.as_tensor(a), b, rtol=0, atol=max(tol * float(b.abs().max()), 1e-30))
+
+
+def relative(a, b):
+    """||a - b|| / ||b||."""
+    b = torch.as_tensor(b)
+    return float((torch.as_tensor(a) - b).norm() / b.norm())
+
+
 def shuffled(n, seed=0):
     """A random order of 0 to n - 1."""
     return torch.randperm(n, generator=torch.Generator().manual_seed(seed))

@@ -1,47 +1,47 @@
 """The loss class, its closed-form weights, and the walk over blocks, each against an independent route."""
 
 import math
+from itertools import product
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers import close, normal, relative
 
 import mmcl.covariance
+from mmcl._contrastive import ExponentialLoss, SumLoss, softplus
 from mmcl.covariance import cross_covariance, loss_and_covariance
-from mmcl.losses import LOSSES, resolve
+from mmcl.losses import CLIP, LOSSES, Linear, ModifiedTriplet, SoftTriplet, resolve
 
 
 # Every loss at parameters that are not its defaults, beside the table of the paper: phi, psi, eps, nu.
-def table(n, tau=0.7, margin=0.4, slope=1.7):
+def table(n, tau=0.7, margin=0.4, slope=1.7, nu=1, eps=None):
     exp, log = math.exp, math.log
-    return {
-        "linear": (LOSSES["linear"](), lambda x: x / (n - 1), lambda x: x, 0, 1),
-        "clip": (LOSSES["clip"](tau=tau), lambda x: tau * log(x), lambda x: exp(x / tau), 1, 1),
-        "mine": (LOSSES["mine"](), log, exp, 0, 1),
-        "triplet": (LOSSES["triplet"](margin=margin), lambda x: x, lambda x: max(x + margin, 0), 0, 1),
+    rows = {
+        "linear": ({}, lambda x: x / (n - 1), lambda x: x, 0),
+        "clip": ({"tau": tau}, lambda x: tau * log(x), lambda x: exp(x / tau), 1),
+        "mine": ({}, log, exp, 0),
+        "triplet": ({"margin": margin}, lambda x: x, lambda x: max(x + margin, 0), 0),
         "soft_triplet": (
-            LOSSES["soft_triplet"](tau=tau, margin=margin),
+            {"tau": tau, "margin": margin},
             lambda x: tau * log(1 + x),
             lambda x: exp(x / tau + margin),
             0,
-            1,
         ),
-        "n_plus_1_tuplet": (LOSSES["n_plus_1_tuplet"](), lambda x: log(1 + x), exp, 0, 1),
-        "lifted_structured": (
-            LOSSES["lifted_structured"](margin=margin),
-            lambda x: max(log(x), 0) ** 2,
-            lambda x: exp(x + margin),
-            0,
-            1,
-        ),
-        "modified_triplet": (
-            LOSSES["modified_triplet"](slope=slope),
-            lambda x: x,
-            lambda x: 1 / (1 + exp(-slope * x)),
-            0,
-            1,
-        ),
+        "n_plus_1_tuplet": ({}, lambda x: log(1 + x), exp, 0),
+        "lifted_structured": ({"margin": margin}, lambda x: max(log(x), 0) ** 2, lambda x: exp(x + margin), 0),
+        "modified_triplet": ({"slope": slope}, lambda x: x, lambda x: 1 / (1 + exp(-slope * x)), 0),
+    }
+    return {
+        name: (
+            LOSSES[name](**own, nu=nu, **({} if eps is None else {"eps": eps})),
+            phi,
+            psi,
+            usual if eps is None else eps,
+            nu,
+        )
+        for name, (own, phi, psi, usual) in rows.items()
     }
 
 
@@ -50,18 +50,11 @@ OF_THE_CLASS = [name for name in NAMES if name != "siglip"]
 EXPONENTIAL = ["clip", "mine", "soft_triplet", "n_plus_1_tuplet", "lifted_structured"]
 
 
-def make(name, n=2):
-    return LOSSES["siglip"](scale=1.3, bias=-0.6) if name == "siglip" else table(n)[name][0]
+OF_8_1 = {"nu": 1.6, "eps": 0.7}
 
 
-def normal(*shape, seed, dtype=torch.float64):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
-
-
-def close(a, b, tol=1e-10):
-    """Relative to the largest entry: |a - b| <= tol max|b|; what is below 1e-30 counts as zero."""
-    b = torch.as_tensor(b)
-    torch.testing.assert_close(torch.as_tensor(a), b, rtol=0, atol=max(tol * float(b.abs().max()), 1e-30))
+def make(name, n=2, **of_the_class):
+    return LOSSES["siglip"](scale=1.3, bias=-0.6) if name == "siglip" else table(n, **of_the_class)[name][0]
 
 
 def naive(phi, psi, eps, nu, s):
@@ -69,7 +62,8 @@ def naive(phi, psi, eps, nu, s):
     for i in range(n):
         by_row = sum(psi(s[i][j] - nu * s[i][i]) for j in range(n) if j != i)
         by_column = sum(psi(s[j][i] - nu * s[i][i]) for j in range(n) if j != i)
-        total += phi(eps * psi(0) + by_row) + phi(eps * psi(0) + by_column)
+        own = eps * psi((1 - nu) * s[i][i])
+        total += phi(own + by_row) + phi(own + by_column)
     return total / (2 * n)
 
 
@@ -77,10 +71,11 @@ def test_the_table_of_losses_is_complete():
     assert set(table(5)) | {"siglip"} == set(LOSSES)
 
 
+@pytest.mark.parametrize("of_8_1", [{}, OF_8_1], ids=["2.1", "8.1"])
 @pytest.mark.parametrize("n", [2, 7])
 @pytest.mark.parametrize("name", OF_THE_CLASS)
-def test_value_is_the_double_loop_of_phi_and_psi(name, n):
-    loss, *formula = table(n)[name]
+def test_value_is_the_double_loop_of_phi_and_psi(name, n, of_8_1):
+    loss, *formula = table(n, **of_8_1)[name]
     s = normal(3, n, n, seed=1)
     close(loss(s), torch.tensor([naive(*formula, m.tolist()) for m in s], dtype=s.dtype), 1e-13)
 
@@ -117,20 +112,126 @@ def test_clip_is_tau_times_the_cross_entropy_of_rows_and_columns(tau):
 
 
 @pytest.mark.parametrize("tau", [0.05, 1.0, 3.0])
-def test_clip_weights_are_identity_minus_the_mean_of_two_softmaxes(tau):
-    s = normal(2, 9, 9, seed=5)
-    p, q = (s / tau).softmax(-1), (s / tau).softmax(-2)
-    close(LOSSES["clip"](tau=tau).weights(s), torch.eye(9, dtype=s.dtype) - (p + q) / 2, 1e-14)
+def test_clip_weights_are_nu_times_identity_minus_the_mean_of_two_softmaxes(tau):
+    s, identity = normal(2, 9, 9, seed=5), torch.eye(9, dtype=torch.float64)
+    for nu in (1, 1.5, 4):
+        p, q = (s / tau).softmax(-1), (s / tau).softmax(-2)
+        close(LOSSES["clip"](tau=tau, nu=nu).weights(s), nu * identity - (p + q) / 2, 1e-14)
+        own = s + tau * math.log(0.3) * identity  # eps multiplies the diagonal in both softmaxes
+        p, q = (own / tau).softmax(-1), (own / tau).softmax(-2)
+        close(LOSSES["clip"](tau=tau, nu=nu, eps=0.3).weights(s), nu * identity - (p + q) / 2, 1e-14)
+
+
+@pytest.mark.parametrize("nu", [1, 1.1, 3])
+def test_infonce_of_7_1_is_the_class_with_eps_one_less_nu_minus_one_times_the_mean_pair(nu):
+    s, tau = normal(2, 9, 9, seed=5), 0.4
+    diagonal = s.diagonal(dim1=-2, dim2=-1)
+    logs = (s / tau).logsumexp(-1) + (s / tau).logsumexp(-2)
+    close(LOSSES["clip"](tau=tau, nu=nu)(s), -nu * diagonal.mean(-1) + tau * logs.mean(-1) / 2, 1e-14)
+    close(LOSSES["clip"](tau=tau, nu=nu)(s), LOSSES["clip"](tau=tau)(s) - (nu - 1) * diagonal.mean(-1), 1e-14)
 
 
 @pytest.mark.parametrize("scale", [0.1, 1.0, 30.0])
 @pytest.mark.parametrize("batch", [(), (3,), (2, 2)])
 @pytest.mark.parametrize("name", NAMES)
 def test_weights_are_minus_n_times_the_derivative_of_the_value(name, batch, scale):
-    n, loss = 8, make(name, 8)
-    s = (scale * normal(*batch, n, n, seed=6)).requires_grad_()
-    (gradient,) = torch.autograd.grad(loss(s).sum(), s)
-    close(loss.weights(s.detach()), -n * gradient)
+    n = 8
+    for loss in (make(name, n), make(name, n, **OF_8_1), make(name, n, nu=3, eps=0)):
+        s = (scale * normal(*batch, n, n, seed=6)).requires_grad_()
+        (gradient,) = torch.autograd.grad(loss(s).sum(), s)
+        close(loss.weights(s.detach()), -n * gradient)
+
+
+# ------------------------------------------------------------------ Proposition 8.1, exhaustively
+
+
+class SoftplusSum(SumLoss):
+    """phi(x) = x, psi(x) = log(1 + exp x)."""
+
+    def _psi(self, d):
+        return softplus(d)
+
+    def _slope(self, d):
+        return torch.sigmoid(d)
+
+
+class SquaredLog(ExponentialLoss):
+    """phi(x) = log(1 + x)^2, psi(x) = exp x."""
+
+    def _phi(self, u):
+        return softplus(u).square()
+
+    def _phi_slope(self, u):
+        return 2 * softplus(u) * torch.sigmoid(u)
+
+
+TAU = 0.7
+SIX = {  # the loss, phi and psi
+    "linear": (Linear, lambda x: x, lambda x: x),
+    "log_exp": (lambda **k: CLIP(tau=TAU, **k), lambda x: TAU * x.log(), lambda x: (x / TAU).exp()),
+    "log_one_plus_exp": (
+        lambda **k: SoftTriplet(tau=TAU, margin=0, **k),
+        lambda x: TAU * (1 + x).log(),
+        lambda x: (x / TAU).exp(),
+    ),
+    "sum_softplus": (SoftplusSum, lambda x: x, softplus),
+    "squared_log": (SquaredLog, lambda x: (1 + x).log().square(), torch.exp),
+    "sum_sigmoid": (ModifiedTriplet, lambda x: x, torch.sigmoid),
+}
+
+
+def equation_8_1(phi, psi, nu, eps, normaliser, s):
+    """Value without R, and the alpha and abar of Proposition 8.1, by autograd through (8.1) as printed."""
+    n = len(s)
+    factor = 1 - (1 - eps) * torch.eye(n, dtype=s.dtype)
+    by_row, by_column = (m - nu * m.diagonal().unsqueeze(1) for m in (s, s.mT))
+    value = (phi((factor * psi(by_row)).sum(1)) + phi((factor * psi(by_column)).sum(1))).sum() / (2 * normaliser)
+
+    def slopes(d):
+        d = d.detach().requires_grad_()
+        return torch.autograd.grad(phi((factor * psi(d)).sum(1)).sum(), d)[0]
+
+    return value, slopes(by_row), slopes(by_column)
+
+
+def encoder(kind, theta):
+    if kind == "linear":
+        return theta[0]
+    if kind == "two layers":
+        return theta[0] @ theta[1]
+    return 1.3 * theta[0].tanh() + 0.2 * theta[0].square()
+
+
+@pytest.mark.parametrize("name", SIX)
+def test_gradient_in_any_parameters_is_that_of_the_svd_objective_at_frozen_weights_and_minus_one_is_wrong(name):
+    make_loss, phi, psi = SIX[name]
+    n, d1, d2, r, rho = 40, 7, 6, 3, 0.7
+    x, x_tilde = normal(n, d1, seed=30), normal(n, d2, seed=31)
+    shapes = {"linear": ([(r, d1)], [(r, d2)]), "two layers": ([(r, 5), (5, d1)], [(r, 5), (5, d2)])}
+    shapes["nonlinear"] = shapes["linear"]
+    normaliser, worst_printed = n * (n - 1) if name == "linear" else n, 0.0
+    for kind, nu, eps in product(shapes, (1, 1.1, 1.5, 3), (0, 0.5, 1, 2)):
+        thetas = [
+            [(0.4 * normal(*shape, seed=32 + 2 * k + i)).requires_grad_() for i, shape in enumerate(side)]
+            for k, side in enumerate(shapes[kind])
+        ]
+        g1, g2 = (encoder(kind, theta) for theta in thetas)
+        s = (x @ g1.mT) @ (x_tilde @ g2.mT).mT
+        value, alpha, abar = equation_8_1(phi, psi, nu, eps, normaliser, s)
+        loss, flat, penalty = make_loss(nu=nu, eps=eps), sum(thetas, []), rho / 2 * (g1.mT @ g2).square().sum()
+        close(loss(s.detach()), value.detach(), 1e-13)
+        expected = torch.autograd.grad(value + penalty, flat, retain_graph=True)
+
+        def error(weights, g1=g1, g2=g2, penalty=penalty, flat=flat, expected=expected):
+            objective = -(g1 @ cross_covariance(x, x_tilde, weights) @ g2.mT).trace() + penalty
+            found = torch.autograd.grad(objective, flat, retain_graph=True)
+            return max(relative(a, b) for a, b in zip(found, expected, strict=True))
+
+        assert error(loss.weights(s.detach())) < 1e-12, (kind, nu, eps)
+        beta = (alpha + abar.mT) / 2
+        printed = (nu * (alpha + abar).sum(1) / 2 - 1).diag() - (beta - beta.diagonal().diag())
+        worst_printed = max(worst_printed, error(n / normaliser * printed))
+    assert worst_printed > 1e-3
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -184,7 +285,7 @@ def in_blocks(monkeypatch, entries, *arguments):
 @pytest.mark.parametrize("name", NAMES)
 def test_blocks_give_what_the_whole_gives(name, batch, entries, scale, monkeypatch):
     x, x_tilde, g1, g2 = problem((batch, 13, 6, 5, 3), seed=9, scale=scale)
-    whole, blocks = in_blocks(monkeypatch, entries, x, x_tilde, g1, g2, make(name, 13))
+    whole, blocks = in_blocks(monkeypatch, entries, x, x_tilde, g1, g2, make(name, 13, **OF_8_1))
     close(blocks[0], whole[0], 1e-13)
     close(blocks[1], whole[1], 1e-12)
 
@@ -220,9 +321,10 @@ def test_exponential_losses_are_exact_at_huge_similarities(name, size):
     if size < 1e100 or name != "lifted_structured":
         close(loss(s), torch.tensor(log_sum_exp_reference(name, s), dtype=s.dtype), 1e-13)
     s.requires_grad_()
-    weights = loss.weights(s.detach())
-    assert torch.isfinite(weights).all()
-    close(weights, -7 * torch.autograd.grad(loss(s), s)[0])
+    for member in (loss, make(name, **OF_8_1)):
+        weights = member.weights(s.detach())
+        assert torch.isfinite(weights).all()
+        close(weights, -7 * torch.autograd.grad(member(s), s)[0])
 
 
 @pytest.mark.parametrize("gap", [5.0, 15.0, 19.0, 21.0, 25.0, 33.0])
@@ -344,6 +446,15 @@ def test_similarities_that_are_not_square_are_refused_by_their_shape(shape):
 def test_parameters_that_are_not_positive_are_refused_by_value(name, parameter, bad):
     with pytest.raises(ValueError, match=f"{parameter} = {bad}; it must be a positive number"):
         LOSSES[name](**{parameter: bad})
+
+
+@pytest.mark.parametrize("name", OF_THE_CLASS)
+def test_nu_below_one_and_eps_below_zero_are_refused_by_value(name):
+    for nu in (0.99, math.nan, math.inf):
+        with pytest.raises(ValueError, match=f"nu = {nu}; it must be a number of at least 1"):
+            LOSSES[name](nu=nu)
+    with pytest.raises(ValueError, match="eps = -0.1; it must be a number of at least 0"):
+        LOSSES[name](eps=-0.1)
 
 
 def test_an_unknown_loss_is_refused_with_the_names_that_exist():

@@ -1,4 +1,4 @@
-"""Cross-covariances, the one SVD helper, and the fits, each against an independent route."""
+"""The SVD objective, the fits and Algorithm 4, each against an independent route."""
 
 import math
 
@@ -6,28 +6,14 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers import close, normal, pairs, relative
 from sklearn.cross_decomposition import PLSSVD
 
-from mmcl.covariance import balanced_factors, cross_covariance, loss_and_covariance, truncated_svd, whitening
+from mmcl.covariance import cross_covariance, loss_and_covariance, truncated_svd, whitening
 from mmcl.losses import LOSSES
 from mmcl.metrics import sin_theta
-from mmcl.spectral import fit
-
-
-def normal(*shape, seed):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-def pairs(n, d1, d2, seed, batch=(), shared=3):
-    """Two views of ``shared`` common coordinates of unequal strength, and noise."""
-    z = normal(*batch, n, shared, seed=seed) * torch.linspace(1.5, 0.7, shared)
-    x = z @ normal(shared, d1, seed=seed + 1) / d1**0.5 + 0.4 * normal(*batch, n, d1, seed=seed + 2)
-    return x, z @ normal(shared, d2, seed=seed + 3) / d2**0.5 + 0.4 * normal(*batch, n, d2, seed=seed + 4)
-
-
-def relative(a, b):
-    b = torch.as_tensor(b)
-    return float((torch.as_tensor(a) - b).norm() / b.norm())
+from mmcl.spectral import algorithm_4, closed_form, fit, svd_objective
+from mmcl.training import gradient_step
 
 
 def numpy_cov(x, x_tilde):
@@ -35,120 +21,105 @@ def numpy_cov(x, x_tilde):
     return np.cov(np.asarray(x).T, np.asarray(x_tilde).T)[:d1, d1:]
 
 
-# ------------------------------------------------------------------ cross-covariances
+# ------------------------------------------------------------------ the SVD objective and its ascent
 
 
-@pytest.mark.parametrize(("n", "d1", "d2"), [(2, 3, 2), (50, 6, 4), (5, 20, 30), (9000, 300, 40)])
-def test_linear_covariance_is_numpys(n, d1, d2):
-    x, x_tilde = normal(n, d1, seed=1), normal(n, d2, seed=2)
-    assert relative(cross_covariance(x, x_tilde), numpy_cov(x, x_tilde)) < 1e-12
+@pytest.mark.parametrize("rho", [0.1, 1.0, 10.0])
+def test_no_encoders_have_a_larger_svd_objective_than_the_truncated_svd_over_rho(rho):
+    a, r = normal(9, 8, seed=50), 4
+    values = torch.linalg.svdvals(a)
+    found = closed_form(a, r, rho)
+    best = values[:r].square().sum() / (2 * rho)
+    close(svd_objective(found.g1, found.g2, a, rho), best, 1e-13)
+    close(-found.loss, best, 1e-13)
+    for i in range(20):
+        g1, g2 = normal(r, 9, seed=51 + i), normal(r, 8, seed=80 + i)
+        for length in (1e-3, 0.1, 1, 10):
+            assert float(svd_objective(found.g1 + length * g1, found.g2 + length * g2, a, rho)) < float(best)
+    mixing = normal(r, r, seed=100)  # only M is determined: (B G1, B^-T G2) is another maximiser
+    close(svd_objective(mixing @ found.g1, torch.linalg.inv(mixing).mT @ found.g2, a, rho), best, 1e-11)
 
 
-@pytest.mark.parametrize(("mean", "tolerance"), [(1e3, 1e-11), (1e6, 1e-8)])
-@pytest.mark.parametrize("n", [300, 20_000])
-def test_linear_covariance_is_numpys_when_the_means_are_far_from_zero(mean, tolerance, n):
-    x, x_tilde = pairs(n, 6, 5, seed=3)
-    for a, b in ((mean, mean), (mean, -mean), (mean, 0), (0, mean)):
-        assert relative(cross_covariance(x + a, x_tilde + b), numpy_cov(x + a, x_tilde + b)) < tolerance
+def test_the_objective_is_the_square_that_is_completed_in_the_proof_of_lemma_2_1():
+    a, g1, g2, rho = normal(3, 9, 8, seed=52), normal(3, 4, 9, seed=53), normal(3, 4, 8, seed=54), 0.7
+    square = (rho**0.5 * g1.mT @ g2 - a / rho**0.5).square().sum((-2, -1)) - a.square().sum((-2, -1)) / rho
+    close(-2 * svd_objective(g1, g2, a, rho), square, 1e-12)
+    trace = (g1 @ a @ g2.mT).diagonal(dim1=-2, dim2=-1).sum(-1) - rho / 2 * (g1.mT @ g2).square().sum((-2, -1))
+    close(svd_objective(g1, g2, a, rho), trace, 1e-12)
 
 
-def test_linear_covariance_is_that_of_the_linear_losses_weights():
-    x, x_tilde = normal(2, 7, 5, seed=4), normal(2, 7, 9, seed=5)
-    weights = LOSSES["linear"]().weights(normal(2, 7, 7, seed=6))
-    assert relative(cross_covariance(x, x_tilde, weights), cross_covariance(x, x_tilde)) < 1e-13
+@pytest.mark.parametrize("seed", [55, 56, 57])
+def test_the_gradient_flow_with_frozen_weights_reaches_the_truncated_svd_over_rho(seed):
+    a, rho, r = normal(7, 6, seed=seed), 0.7, 3
+    g1, g2 = 0.05 * normal(r, 7, seed=seed + 10), 0.05 * normal(r, 6, seed=seed + 20)
+    lr = 0.2 / float(torch.linalg.matrix_norm(a, 2))
+    u, s, v = truncated_svd(a, r)
+    values = []
+    for _ in range(1500):
+        g1, g2 = gradient_step(g1, g2, a, rho, lr)
+        values.append(float(svd_objective(g1, g2, a, rho)))
+    assert relative(g1.mT @ g2, (u * s) @ v.mT / rho) < 1e-7
+    assert float(sin_theta(g1.mT, u)) < 1e-7
+    assert float(sin_theta(g2.mT, v)) < 1e-7
+    assert np.diff(values).min() > -1e-13 * values[-1]
 
 
-def test_weighted_covariance_is_the_double_sum_over_rows():
-    x, x_tilde, weights = normal(3, 6, 4, seed=7), normal(3, 6, 5, seed=8), normal(3, 6, 6, seed=9)
-    expected = sum(
-        weights[:, i, j, None, None] * x[:, i, :, None] * x_tilde[:, j, None, :] for i in range(6) for j in range(6)
-    )
-    assert relative(cross_covariance(x, x_tilde, weights), expected / 6) < 1e-14
-    assert (
-        relative(cross_covariance(x, x_tilde, weights[0].numpy()), cross_covariance(x, x_tilde, weights[[0] * 3])) == 0
-    )
+# ------------------------------------------------------------------ Algorithm 4
 
 
-def test_covariance_takes_numpy_integers_and_the_wider_dtype():
-    a, b = np.arange(12).reshape(4, 3), np.arange(8).reshape(4, 2) ** 2
-    assert relative(cross_covariance(a, b), numpy_cov(a, b)) < 1e-14
-    assert cross_covariance(torch.ones(3, 2), torch.ones(3, 2)).dtype == torch.float32
-    assert cross_covariance(torch.ones(3, 2), torch.ones(3, 2).double()).dtype == torch.float64
+def wrong_pairs(n, r, d, share, seed):
+    """Two views of one latent in known subspaces, noise 0.3; the last ``share`` of the rows of one shifted by one."""
+    z, u1, u2 = normal(n, r, seed=seed), *(torch.linalg.qr(normal(d, r, seed=seed + i))[0] for i in (1, 2))
+    partner = torch.arange(n)
+    partner[n - int(share * n) :] = partner[n - int(share * n) :].roll(1)
+    noise = (0.3 * normal(n, d, seed=seed + i) for i in (3, 4))
+    return z @ u1.mT + next(noise), z[partner] @ u2.mT + next(noise), u1, u2, partner
 
 
-def test_whitened_views_have_unit_covariance_and_give_the_canonical_correlations():
-    x, x_tilde = pairs(200, 5, 4, seed=10)
-    a, b = whitening(x), whitening(x_tilde)
-    torch.testing.assert_close(cross_covariance(x @ a, x @ a), torch.eye(5, dtype=x.dtype), rtol=0, atol=1e-12)
-    q1, q2 = (torch.linalg.qr(m - m.mean(0))[0] for m in (x, x_tilde))
-    correlations = torch.linalg.svdvals(q1.mT @ q2)
-    measured = truncated_svd(cross_covariance(x @ a, x_tilde @ b), 4)[1]
-    torch.testing.assert_close(measured, correlations, rtol=0, atol=1e-12)
+@pytest.mark.parametrize("nu", [1, 2.5])
+def test_algorithm_4_is_numpys_svd_of_the_double_sum_with_the_weights_7_3(nu):
+    x, x_tilde = pairs(12, 6, 5, seed=60)
+    g1, g2, tau = normal(3, 6, seed=61), normal(3, 5, seed=62), 0.8
+    s = (x @ g1.mT @ g2 @ x_tilde.mT).numpy() / tau
+    p, q = (np.exp(s) / np.exp(s).sum(axis, keepdims=True) for axis in (1, 0))
+    total = np.zeros((6, 5))
+    for i, j in np.ndindex(12, 12):
+        total += ((nu if i == j else 0) - (p[i, j] + q[i, j]) / 2) * np.outer(x[i], x_tilde[j]) / 12
+    u, c, vh = np.linalg.svd(total)
+    found = algorithm_4(x, x_tilde, g1, g2, 2, tau=tau, nu=nu)
+    close(found.g1.mT @ found.g2, (u[:, :2] * c[:2]) @ vh[:2], 1e-12)
+    close(found.loss, torch.tensor(-(c[:2] ** 2).sum() / 2), 1e-12)
+    batch = algorithm_4(torch.stack([x, 2 * x]), x_tilde.expand(2, 12, 5), g1, g2, 2, tau=tau, nu=nu)
+    close(batch.g1[0].mT @ batch.g2[0], found.g1.mT @ found.g2, 1e-12)
 
 
-def test_whitening_with_a_ridge_is_the_inverse_root_and_without_one_refuses_a_singular_covariance():
-    x = normal(2, 4, 6, seed=11)
-    w = whitening(x, ridge=0.3)
-    regular = torch.stack([torch.as_tensor(np.cov(m.numpy().T)) for m in x]) + 0.3 * torch.eye(6, dtype=x.dtype)
-    assert relative(w @ regular @ w, torch.eye(6, dtype=x.dtype).expand(2, 6, 6)) < 1e-12
-    for ridge in (0.0, -1.0):
-        with pytest.raises(ValueError, match=f"ridge = {ridge}; use a larger"):
-            whitening(x, ridge)
+@pytest.mark.parametrize(("nu", "coefficient"), [(1, -0.5), (2, 0), (3, 0.5), (4, 1)])
+def test_algorithm_4_leaves_the_signal_nu_eta_minus_one(nu, coefficient):
+    n, r = 600, 60
+    x, x_tilde, u1, u2, partner = wrong_pairs(n, r, r, 0.5, seed=63)
+    found = algorithm_4(x, x_tilde, u1.mT, u2.mT, r, tau=(r / np.log(n)) ** 0.5 / 4, nu=nu)
+    m = found.g1.mT @ found.g2
+    # Lemma 7.2: the softmax is 1 on the true pairs and 0 elsewhere
+    assert relative(m, nu * x.mT @ x_tilde / n - x[partner].mT @ x_tilde / n) < 1e-3
+    # the coefficient averages n r = 36,000 products, of standard deviation 1.2 nu at most: 4 standard errors
+    assert abs(float((u1.mT @ m @ u2).diagonal().mean()) - coefficient) < 4 * 1.2 * nu / (n * r) ** 0.5
 
 
-# ------------------------------------------------------------------ singular value decomposition
-
-
-@pytest.mark.parametrize("shape", [(6, 4), (4, 6), (5, 5), (2, 3, 7, 4)], ids=str)
-def test_truncated_svd_is_numpys_best_approximation(shape):
-    a = normal(*shape, seed=12)
-    u, s, v = truncated_svd(a, 3)
-    full_u, full_s, full_v = np.linalg.svd(a.numpy(), full_matrices=False)
-    best = (full_u[..., :3] * full_s[..., None, :3]) @ full_v[..., :3, :]
-    assert relative((u * s.unsqueeze(-2)) @ v.mT, best) < 1e-13
-    assert bool((s.diff(dim=-1) <= 0).all())
-    for q in (u, v):
-        torch.testing.assert_close(q.mT @ q, torch.eye(3, dtype=a.dtype).expand(*shape[:-2], 3, 3), rtol=0, atol=1e-13)
-
-
-def test_largest_entry_of_each_left_vector_is_positive_so_that_signs_do_not_depend_on_the_route():
-    a = normal(4, 6, 5, seed=13)
-    u, s, v = truncated_svd(a, 5)
-    largest = u.gather(-2, u.abs().argmax(-2, keepdim=True))
-    assert bool((largest > 0).all())
-    other = truncated_svd(a * 7, 5)
-    torch.testing.assert_close(other[0], u, rtol=0, atol=1e-12)
-    torch.testing.assert_close(other[2], v, rtol=0, atol=1e-12)
-    negative = truncated_svd(-a, 5)
-    torch.testing.assert_close(negative[0], u, rtol=0, atol=1e-12)
-    torch.testing.assert_close(negative[2], -v, rtol=0, atol=1e-12)
-
-
-def test_singular_values_below_rounding_are_zero():
-    a = normal(8, 2, seed=14) @ normal(2, 7, seed=15)
-    assert (truncated_svd(a, 5)[1] > 0).tolist() == [True, True, False, False, False]
-    assert torch.equal(truncated_svd(torch.zeros(4, 3, dtype=a.dtype), 3)[1], torch.zeros(3, dtype=a.dtype))
-    u, v = torch.linalg.qr(normal(6, 6, seed=16))[0], torch.linalg.qr(normal(6, 6, seed=17))[0]
-    kept = truncated_svd((u * torch.tensor([1, 1e-3, 1e-6, 1e-9, 1e-12, 1e-17])) @ v.mT, 6)[1]
-    assert (kept > 0).tolist() == [True] * 5 + [False]
-
-
-def test_repeated_singular_values_leave_the_approximation_and_orthonormality_intact():
-    u, v = torch.linalg.qr(normal(7, 4, seed=18))[0], torch.linalg.qr(normal(6, 4, seed=19))[0]
-    values = torch.tensor([2.0, 2.0, 2.0, 0.5], dtype=u.dtype)
-    a = (u * values) @ v.mT
-    found = truncated_svd(a, 3)
-    torch.testing.assert_close(found[1], values[:3], rtol=0, atol=1e-14)
-    assert relative((found[0] * found[1]) @ found[2].mT, 2 * u[:, :3] @ v[:, :3].mT) < 1e-13
-    assert float(sin_theta(found[0], u[:, :3])) < 1e-13
-
-
-def test_balanced_factors_multiply_to_m_and_have_equal_diagonal_gram_matrices():
-    u, s, v = truncated_svd(normal(2, 7, 5, seed=20), 3)
-    g1, g2 = balanced_factors(u, s, v)
-    assert relative(g1.mT @ g2, (u * s.unsqueeze(-2)) @ v.mT) < 1e-14
-    for g in (g1, g2):
-        torch.testing.assert_close(g @ g.mT, s.diag_embed(), rtol=0, atol=1e-13)
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"nu": 0.5}, "nu = 0.5"),
+        ({"tau": 0}, "tau = 0"),
+        ({"rank": 4}, "rank = 4"),
+        ({"g1": normal(2, 5, seed=1)}, r"g1 has shape \(2, 5\)"),
+        ({"g2": normal(3, 3, seed=1)}, "g1 has 2 rows and g2 3"),
+    ],
+    ids=range(5),
+)
+def test_algorithm_4_refuses_bad_input_and_says_the_wrong_value(changed, message):
+    good = {"x": normal(6, 4, seed=1), "x_tilde": normal(6, 3, seed=2), "g1": normal(2, 4, seed=3)}
+    with pytest.raises(ValueError, match=message):
+        algorithm_4(**(good | {"g2": normal(2, 3, seed=4), "rank": 2, "tau": 1.0, "nu": 1.0} | changed))
 
 
 # ------------------------------------------------------------------ fits
@@ -222,7 +193,7 @@ def test_linear_fit_has_the_singular_vectors_of_plssvd():
 def test_fit_stops_at_a_stationary_point_of_the_factors_or_says_that_it_did_not(name):
     x, x_tilde = pairs(40, 7, 6, seed=25)
     loss = LOSSES["siglip"](scale=1, bias=-3) if name == "siglip" else LOSSES[name]()
-    found = fit(x, x_tilde, 3, loss, rho=0.5, max_steps=1000)
+    found = fit(x, x_tilde, 3, loss, rho=0.5, max_steps=50 if name == "triplet" else 1000)
     assert bool(found.converged) == (name != "triplet")
     g1, g2 = (g.clone().requires_grad_() for g in (found.g1, found.g2))
     value = loss((x @ g1.mT) @ (x_tilde @ g2.mT).mT) + 0.25 * (g1.mT @ g2).square().sum()
@@ -248,20 +219,31 @@ def test_fit_starts_from_zero_encoders(name):
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_batched_fit_is_the_fit_of_each_entry(name):
-    x, x_tilde = pairs(25, 6, 5, seed=27, batch=(2, 2))
-    x = x * torch.tensor([1, 0.5, 2, 0.1], dtype=x.dtype).view(2, 2, 1, 1)
+    x, x_tilde = pairs(12, 4, 3, seed=27, batch=(2, 1))
+    x = x * torch.tensor([1, 0.3], dtype=x.dtype).view(2, 1, 1, 1)
     loss = LOSSES["siglip"](scale=1, bias=-3) if name == "siglip" else name
-    many = fit(x, x_tilde, 2, loss, rho=0.5, max_steps=400)
-    assert many.g1.shape == (2, 2, 2, 6)
-    assert many.g2.shape == (2, 2, 2, 5)
-    assert many.history.shape == (many.steps + 1, 2, 2)
-    for i in np.ndindex(2, 2):
-        one = fit(x[i], x_tilde[i], 2, loss, rho=0.5, max_steps=400)
-        assert bool(one.converged) == bool(many.converged[i])
-        # a kink amplifies rounding: only the value is the same there
-        tolerance = 1e-2 if name == "triplet" else 1e-5
-        assert abs(float(many.loss[i] / one.loss) - 1) < (1e-5 if name == "triplet" else 1e-11)
-        assert relative(many.g1[i].mT @ many.g2[i], one.g1.mT @ one.g2) < tolerance
+    # the triplet loss has kinks and does not converge: a few steps, before its kinks amplify rounding
+    arguments = {"rho": 0.5, "tol": 1e-6, "max_steps": 10 if name == "triplet" else 400}
+    many = fit(x, x_tilde, 2, loss, **arguments)
+    assert many.g1.shape == (2, 1, 2, 4)
+    assert many.g2.shape == (2, 1, 2, 3)
+    assert many.history.shape == (many.steps + 1, 2, 1)
+    for i in np.ndindex(2, 1):
+        one = fit(x[i], x_tilde[i], 2, loss, **arguments)
+        assert bool(one.converged) == bool(many.converged[i]) == (name != "triplet")
+        assert abs(float(many.loss[i] / one.loss) - 1) < 1e-9
+        assert relative(many.g1[i].mT @ many.g2[i], one.g1.mT @ one.g2) < 1e-5
+
+
+@pytest.mark.parametrize("loss", [LOSSES["linear"](nu=2.0, eps=0.5), LOSSES["clip"](tau=0.5, nu=1.5)], ids=str)
+def test_fit_with_nu_above_one_is_stationary_for_the_loss_8_1(loss):
+    x, x_tilde = pairs(20, 5, 4, seed=58)
+    found = fit(x + 1, x_tilde - 1, 2, loss, rho=0.5)
+    g1, g2 = (g.clone().requires_grad_() for g in (found.g1, found.g2))
+    value = loss(((x + 1) @ g1.mT) @ ((x_tilde - 1) @ g2.mT).mT) + 0.25 * (g1.mT @ g2).square().sum()
+    close(found.loss, value.detach(), 1e-12)
+    for gradient in torch.autograd.grad(value, (g1, g2)):
+        assert float(gradient.norm() / (0.5 * found.g1.norm() ** 3)) < 1e-7
 
 
 def test_an_entry_without_any_signal_does_not_disturb_the_others():
@@ -413,20 +395,3 @@ HOLED[2, 1], HOLED[3, 0] = math.nan, math.inf
 def test_fit_refuses_bad_input_and_says_the_wrong_value(name, arguments, message):
     with pytest.raises(ValueError, match=message):
         fit(**(GOOD | {"loss": name} | arguments))
-
-
-@pytest.mark.parametrize("shape", [(5, 6), (6, 5), (6,), (2, 5, 5)], ids=str)
-def test_weights_of_another_shape_are_refused(shape):
-    with pytest.raises(ValueError, match="n = 6 pairs"):
-        cross_covariance(GOOD["x"], GOOD["x_tilde"], torch.zeros(shape))
-
-
-@pytest.mark.parametrize("rank", [0, 4, 2.5])
-def test_truncated_svd_refuses_a_rank_out_of_range(rank):
-    with pytest.raises(ValueError, match=f"rank = {rank}"):
-        truncated_svd(normal(5, 3, seed=47), rank)
-
-
-def test_truncated_svd_refuses_what_is_not_finite():
-    with pytest.raises(ValueError, match="a holds 2 NaN"):
-        truncated_svd(HOLED, 2)

@@ -6,27 +6,13 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers import close, normal, pairs, relative
 
-from mmcl.covariance import cross_covariance, loss_and_covariance
+from mmcl.covariance import loss_and_covariance
 from mmcl.losses import LOSSES
 from mmcl.metrics import sin_theta
-from mmcl.spectral import curvature, fit, projected_step
-from mmcl.training import adamw, gradient_descent, lbfgs, random_encoders
-
-
-def normal(*shape, seed):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-def pairs(n, d1, d2, seed, batch=(), shared=3):
-    z = normal(*batch, n, shared, seed=seed) * torch.linspace(1.5, 0.7, shared)
-    x = z @ normal(shared, d1, seed=seed + 1) / d1**0.5 + 0.4 * normal(*batch, n, d1, seed=seed + 2)
-    return x, z @ normal(shared, d2, seed=seed + 3) / d2**0.5 + 0.4 * normal(*batch, n, d2, seed=seed + 4)
-
-
-def relative(a, b):
-    b = torch.as_tensor(b)
-    return float((torch.as_tensor(a) - b).norm() / b.norm())
+from mmcl.spectral import curvature, fit, projected_step, svd_objective
+from mmcl.training import adamw, gradient_descent, gradient_step, lbfgs, random_encoders
 
 
 def clip_value(x, x_tilde, g1, g2, tau, rho):
@@ -56,20 +42,43 @@ def test_gradient_descent_is_sgd_on_the_cross_entropy(tau):
     assert path.step.tolist() == list(range(16))
 
 
-def test_a_step_with_covariance_held_fixed_is_a_step_of_block_power_iteration():
+@pytest.mark.parametrize("name", ["linear", "clip", "modified_triplet"])
+def test_a_step_on_the_loss_is_a_gradient_step_on_the_svd_objective_of_its_covariance(name):
     x, x_tilde = pairs(20, 6, 5, seed=2)
-    path = gradient_descent(x, x_tilde, 2, "linear", rho=0.5, lr=0.1, steps=1)
-    covariance = cross_covariance(x, x_tilde)
-    g1, g2 = path.g1[0], path.g2[0]
-    assert relative(path.g1[1], g1 + 0.1 * (g2 @ covariance.mT - 0.5 * g2 @ g2.mT @ g1)) < 1e-13
-    assert relative(path.g2[1], g2 + 0.1 * (g1 @ covariance - 0.5 * g1 @ g1.mT @ g2)) < 1e-13
+    path = gradient_descent(x, x_tilde, 2, name, rho=0.5, lr=0.1, steps=1)
+    _, covariance = loss_and_covariance(x, x_tilde, path.g1[0], path.g2[0], name)
+    factors = [g.clone().requires_grad_() for g in (path.g1[0], path.g2[0])]
+    ascent = torch.autograd.grad(svd_objective(*factors, covariance, 0.5), factors)
+    assert relative(path.g1[1], path.g1[0] + 0.1 * ascent[0]) < 1e-13
+    assert relative(path.g2[1], path.g2[0] + 0.1 * ascent[1]) < 1e-13
+
+
+@pytest.mark.parametrize("lr", [0.1, 1e-2, 1e-3])
+def test_a_step_moves_m_by_a_first_order_law_and_a_remainder_of_second_order_known_exactly(lr):
+    g1, g2, covariance, rho = normal(3, 2, 6, seed=21), normal(3, 2, 5, seed=22), normal(3, 6, 5, seed=23), 0.7
+    m = g1.mT @ g2
+    d = covariance - rho * m
+    after = gradient_step(g1, g2, covariance, rho, lr)
+    law = lr * (d @ g2.mT @ g2 + g1.mT @ g1 @ d) + lr**2 * d @ m.mT @ d
+    close(after[0].mT @ after[1] - m, law, 1e-12 / lr)
+
+
+def test_the_svd_objective_rises_at_the_rate_of_the_squared_gradient():
+    g1, g2, covariance, rho = normal(3, 2, 6, seed=24), normal(3, 2, 5, seed=25), normal(3, 6, 5, seed=26), 0.7
+    d = covariance - rho * g1.mT @ g2
+    rate = (g2 @ d.mT).square().sum((-2, -1)) + (g1 @ d).square().sum((-2, -1))
+
+    def objective(lr):
+        return svd_objective(*gradient_step(g1, g2, covariance, rho, lr), covariance, rho)
+
+    close((objective(1e-5) - objective(-1e-5)) / 2e-5, rate, 1e-7)
 
 
 @pytest.mark.parametrize("name", ["linear", "clip", "soft_triplet"])
 def test_gradient_descent_reaches_the_value_and_subspace_of_the_fit(name):
     x, x_tilde = pairs(30, 6, 5, seed=3)
     found = fit(x, x_tilde, 2, name)
-    path = gradient_descent(x, x_tilde, 2, name, lr=0.1 if name != "soft_triplet" else 0.05, steps=1500, seed=1)
+    path = gradient_descent(x, x_tilde, 2, name, lr=0.3 if name != "soft_triplet" else 0.15, steps=500, seed=1)
     assert abs(float(path.loss[-1] - found.loss)) < 1e-6 * abs(float(found.loss))
     assert float(sin_theta(path.g1[-1].mT, found.g1.mT)) < 1e-3
     assert bool((path.loss.diff() < 1e-12).all())

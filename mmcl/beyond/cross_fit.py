@@ -76,7 +76,7 @@ def cross_fit(
         if rows.ndim > 2 or rows.shape[-1] != d:
             raise ValueError(f"{name} has shape {tuple(rows.shape)}; give rows of the dimension of the pairs, (N, {d})")
         more.append(all_finite(name, rows) if len(rows) else rows)
-    return CrossFit(x, x_tilde, *more, rank, folds)
+    return CrossFit(x, x_tilde, more[0], more[1], rank, folds)
 
 
 def log_likelihood(ratio: Ratio, x: Tensor, x_tilde: Tensor, factors: Tensor) -> Tensor:

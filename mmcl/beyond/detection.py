@@ -162,7 +162,7 @@ def detect(
         return DetectedPairs(torch.empty(0, 2, dtype=torch.int64), torch.empty(0, dtype=p.x.dtype))
     if fdr is not None:
         return controlled(p, before, fdr)
-    ratio = fit if hasattr(fit, "correlations") else calibrated(fit, p, before)
+    ratio = fit if isinstance(fit, Ratio) else calibrated(fit, p, before)
     likely = Scores(*density_ratio(ratio, p.more, p.more_tilde))
     found = rule(likely if score is density_ratio else Scores(*score(ratio, p.more, p.more_tilde)))
     found = found[found[:, 0].argsort(stable=True)]

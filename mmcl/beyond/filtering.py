@@ -102,7 +102,7 @@ def _walk(x: Tensor, x_tilde: Tensor, half: range, shift: list[Tensor]) -> Itera
     """Blocks of the rows of one half: where they are, and x - shift, x_tilde - shift in float64."""
     entries = (x.numel() + x_tilde.numel()) // x.shape[-2]
     for here in row_blocks(half.stop, entries, BLOCK, half.start):
-        yield here, *(a[..., here, :].double() - s for a, s in zip((x, x_tilde), shift, strict=True))
+        yield here, x[..., here, :].double() - shift[0], x_tilde[..., here, :].double() - shift[1]
 
 
 def _with_one(a: Tensor, b: Tensor) -> Tensor:
@@ -112,12 +112,16 @@ def _with_one(a: Tensor, b: Tensor) -> Tensor:
 
 def _gram(walk: Iterator) -> Tensor:
     """Sum of c c^T, c = (1, x - shift, x_tilde - shift), over all rows of a walk."""
-    return sum(c.mT @ c for c in (_with_one(a, b) for _, a, b in walk))
+    total = torch.zeros(())
+    for _, a, b in walk:
+        c = _with_one(a, b)
+        total = total + c.mT @ c
+    return total
 
 
 def _gram_of_kept(walk: Iterator, teacher: _Teacher, kept: Tensor) -> Tensor:
     """The same over those rows that the teacher believes; they are marked in ``kept``."""
-    total = 0
+    total = torch.zeros(())
     for here, a, b in walk:
         kept[..., here] = teacher.believes(a, b)
         c = _with_one(a, b)

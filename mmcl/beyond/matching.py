@@ -54,7 +54,8 @@ class Scores:
     @cached_property
     def summary(self) -> Summary:
         """`Summary`, in one walk; log-sums are log sum exp over a row or a column."""
-        best, total, shift = self.b.new_full((len(self.b),), -math.inf), 0.0, -math.inf
+        best, total = self.b.new_full((len(self.b),), -math.inf), self.b.new_zeros(len(self.b))
+        shift = -math.inf
         # whole from the start: small tensors kept between blocks would keep the room of a block from being used again
         row_best, row_sum = self.a.new_empty(2, len(self.a))
         row_at = torch.empty_like(row_best, dtype=torch.int64)

@@ -73,16 +73,21 @@ def gaussian_ratio(fit: EncoderPair, x: Tensor, x_tilde: Tensor) -> Ratio:
     r = fit.g1.shape[-2]
     if x.shape[-2] <= r:
         raise ValueError(f"n = {x.shape[-2]} pairs; a density ratio in r = {r} dimensions needs more than {r}")
-    means, roots, whitened = [], [], []
-    for z in (x @ fit.g1.mT, x_tilde @ fit.g2.mT):
-        means.append(z.mean(-2, keepdim=True))
-        centred = z - means[-1]
-        values, vectors = torch.linalg.eigh(centred.mT @ centred / (z.shape[-2] - 1))
-        floor = r * torch.finfo(z.dtype).eps * values[..., -1:]
-        roots.append((vectors * values.clamp(min=floor).rsqrt().unsqueeze(-2)) @ vectors.mT)
-        whitened.append(centred @ roots[-1])
-    u, c, vh = torch.linalg.svd(whitened[0].mT @ whitened[1] / (x.shape[-2] - 1))
-    return Ratio(fit.g1, fit.g2, *means, roots[0] @ u, roots[1] @ vh.mT, c.clamp(max=1 - 1e-6))
+    (mean, root, white), (mean_tilde, root_tilde, white_tilde) = (
+        _whitened(x @ fit.g1.mT),
+        _whitened(x_tilde @ fit.g2.mT),
+    )
+    u, c, vh = torch.linalg.svd(white.mT @ white_tilde / (x.shape[-2] - 1))
+    return Ratio(fit.g1, fit.g2, mean, mean_tilde, root @ u, root_tilde @ vh.mT, c.clamp(max=1 - 1e-6))
+
+
+def _whitened(z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean of the rows z (..., n, r), Cov(z)^(-1/2), and (z - mean) Cov(z)^(-1/2)."""
+    mean = z.mean(-2, keepdim=True)
+    values, vectors = torch.linalg.eigh((z - mean).mT @ (z - mean) / (z.shape[-2] - 1))
+    floor = z.shape[-1] * torch.finfo(z.dtype).eps * values[..., -1:]
+    root = (vectors * values.clamp(min=floor).rsqrt().unsqueeze(-2)) @ vectors.mT
+    return mean, root, (z - mean) @ root
 
 
 def inner_product(fit: EncoderPair, x: Tensor, x_tilde: Tensor) -> tuple[Tensor, Tensor]:
@@ -112,7 +117,7 @@ def density_ratio(fit: EncoderPair, x: Tensor, x_tilde: Tensor) -> tuple[Tensor,
     Raises:
         ValueError: if the fit has no density ratio.
     """
-    if not hasattr(fit, "correlations"):
+    if not isinstance(fit, Ratio):
         raise ValueError(
             "this fit has no density ratio; use mmcl.beyond.detection.calibrate(fit, x, x_tilde) on its pairs"
         )

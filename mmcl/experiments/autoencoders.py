@@ -4,6 +4,7 @@ import hashlib
 import inspect
 import io
 import threading
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -46,8 +47,10 @@ class Autoencoder(nn.Module):
 
 
 def _dense(*widths: int) -> list[nn.Module]:
-    layers = [nn.Linear(a, b) for a, b in zip(widths, widths[1:], strict=False)]
-    return [module for layer in layers[:-1] for module in (layer, nn.ReLU())] + layers[-1:]
+    layers: list[nn.Module] = []
+    for a, b in pairwise(widths):
+        layers += [nn.Linear(a, b), nn.ReLU()]
+    return layers[:-1]
 
 
 def train_autoencoder(
@@ -76,7 +79,7 @@ def train_autoencoder(
     x = _pixels(images)
     with SEEDING, torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = Autoencoder().to(memory_format=torch.channels_last)
+        model = Autoencoder().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer, generator = torch.optim.AdamW(model.parameters(), lr=lr), torch.Generator().manual_seed(seed)
     with tqdm(total=epochs * len(x), desc="autoencoder", unit="image", disable=not progress) as bar:
         for _ in range(epochs):
@@ -126,7 +129,8 @@ def codes(
 
 def _source() -> str:
     """What the codes depend on besides the images and the settings: the text of what computes them."""
-    return f"{CODE}\n" + "\n".join(map(inspect.getsource, (Autoencoder, _dense, train_autoencoder, encode, _pixels)))
+    parts: tuple[Any, ...] = Autoencoder, _dense, train_autoencoder, encode, _pixels
+    return "\n".join([str(CODE), *map(inspect.getsource, parts)])
 
 
 def _pixels(images: Tensor) -> Tensor:

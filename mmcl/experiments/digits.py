@@ -71,7 +71,8 @@ def matched_rows(labels: Tensor, labels_tilde: Tensor, seed: int | Generator = 0
 
     Reference: PMLR 206:4348-4380, Section 5.3, where digit c belongs to article c.
     """
-    generator, found = as_generator(seed), ([], [])
+    generator = as_generator(seed)
+    found: tuple[list[Tensor], list[Tensor]] = [], []
     for c in torch.as_tensor(labels).unique():
         both = [(torch.as_tensor(a) == c).nonzero().squeeze(1) for a in (labels, labels_tilde)]
         for kept, rows in zip(found, both, strict=True):

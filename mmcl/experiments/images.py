@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import math
 import os
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -93,7 +94,7 @@ def read_idx(path: str | os.PathLike, md5: str | None = None) -> np.ndarray:
     raw = Path(path).read_bytes()
     try:
         raw = gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw
-    except (EOFError, OSError, ValueError, gzip.zlib.error) as error:
+    except (EOFError, OSError, ValueError, zlib.error) as error:
         raise ValueError(f"{path} is truncated or corrupt ({error}); put the official file in its place") from None
     if len(raw) < 4 or raw[:3] != b"\0\0\x08" or len(raw) < 4 + 4 * raw[3]:
         raise ValueError(f"{path} is not an idx file of unsigned bytes; put the official file in its place")
@@ -109,8 +110,8 @@ def read_idx(path: str | os.PathLike, md5: str | None = None) -> np.ndarray:
 
 def _load(name: str, folder: str | os.PathLike | None) -> Labelled:
     folder = folder or os.environ.get("MMCL_DATA")
-    find = _in_folder if folder else _downloaded
-    arrays = [read_idx(find(name, file, folder), md5) for file, (_, md5) in FILES[name].items()]
+    places = {file: _in_folder(name, file, folder) if folder else _downloaded(name, file) for file in FILES[name]}
+    arrays = [read_idx(places[file], md5) for file, (_, md5) in FILES[name].items()]
     images, labels, images_test, labels_test = (torch.from_numpy(a.copy()) for a in arrays)
     return Labelled(images, labels.long(), images_test, labels_test.long())
 
@@ -128,9 +129,10 @@ def _in_folder(name: str, file: str, folder: str | os.PathLike) -> Path:
     )
 
 
-def _downloaded(name: str, file: str, _: None) -> str:
+def _downloaded(name: str, file: str) -> str:
     """The path of a file in the cache, fetched from the first mirror that gives it whole."""
-    place, problem = cache_folder() / name / "raw", None
+    place = cache_folder() / name / "raw"
+    problem: Exception | None = None
     for mirror in MIRRORS[name]:
         try:
             return pooch.retrieve(

@@ -6,17 +6,19 @@ from typing import Any
 
 
 def published(section: str) -> dict[str, Any]:
-    """Numbers the authors published: the figures in the output cells of the notebooks that came with the paper.
+    """Numbers the authors published: in the paper, or in the output cells of the notebooks that came with it.
 
     Args:
-        section: "5.2" (synthetic, unpaired data) or "5.3" (MNIST and Fashion-MNIST).
+        section: "table_1", "figure_1" or "figure_2" as printed; or "5.2" (synthetic, unpaired data) or "5.3" (MNIST
+            and Fashion-MNIST) for the notebook of a section.
 
     Returns:
-        dict with `setting` (what was run), `metric` (in words), `provenance`, and the curves `paired_only` and
-        `with_unpaired`, lists of floats: over `N` in 5.2; over epochs in 5.3, which has `oracle_pairs` as well.
+        dict with `provenance`. A figure has `what` is shown, and a list for its axis and for each curve. A notebook
+        has `setting` (what was run), `metric` (in words), and the curves `paired_only` and `with_unpaired`, lists of
+        floats: over `N` in 5.2; over epochs in 5.3, which has `oracle_pairs` as well.
 
     Raises:
-        ValueError: for a section without published numbers. That of 5.1 is at chance, so it is not kept.
+        ValueError: for what is not kept. The notebook of 5.1 is at chance.
 
     Example:
         >>> published("5.2")["with_unpaired"][-1]
@@ -25,7 +27,9 @@ def published(section: str) -> dict[str, Any]:
     Reference: published.json beside this file, which names the repository, its licence and the commit.
     """
     numbers = json.loads(files("mmcl.experiments").joinpath("published.json").read_text("utf-8"))
+    source, kept = numbers.pop("provenance"), numbers
     key = f"section_{str(section).replace('.', '_')}"
-    if key not in numbers:
-        raise ValueError(f"section = {section!r}; published numbers are kept of sections 5.2 and 5.3")
-    return {**numbers[key], "provenance": numbers["provenance"]}
+    if section not in kept and key not in kept:
+        names = ", ".join(name.replace("section_5_", "5.") for name in kept)
+        raise ValueError(f"section = {section!r}; published numbers are kept of {names}")
+    return {"provenance": source, **kept.get(section, kept.get(key))}

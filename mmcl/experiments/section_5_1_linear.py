@@ -21,14 +21,16 @@ class NoisyGraphs:
     """What became of `draws` graphs with each share of flipped edges (``flips``).
 
     Attributes:
-        accuracy: dict k -> (draws, flips) accuracy on test rows after a partition into k clusters; None: without.
-        agreement: dict k -> (draws, flips) adjusted Rand index of clusters and classes: 1 equal, 0 chance.
+        accuracy: dict k -> (draws, flips) accuracy on test rows after Algorithm 2 with k clusters; None: without.
+        filled: the same for the repository's variant: k - 1 vectors, and whole blocks filled in.
+        agreement: dict k -> (draws, flips) adjusted Rand index of that variant's clusters and classes: 0 is chance.
         overlap: (draws, flips) mean squared cosine of the graph's singular vectors and the space of the classes.
         left: (draws, flips) part of the clean S that is left in the noisy one, <S, S_0>/<S_0, S_0>.
         strength: (draws, classes - 1) singular values of the clean S.
     """
 
     accuracy: Mapping[int | None, Tensor]
+    filled: Mapping[int, Tensor]
     agreement: Mapping[int, Tensor]
     overlap: Tensor
     left: Tensor
@@ -73,14 +75,14 @@ def noisy_graphs(
     found = []
     for number in tqdm(range(seed, seed + draws), desc="graphs", unit="draw", disable=not progress):
         found.append(_one_draw(*_sampled(first, second, rows, queries, sets, number), flips, clusters, number))
-    return NoisyGraphs(**{name: _stacked([vars(one)[name] for one in found]) for name in vars(found[0])})
-
-
-def _stacked(found: list) -> Tensor | dict:
-    """Tensors, or dicts of tensors, of single draws as one with a leading dimension for the draws."""
-    if isinstance(found[0], dict):
-        return {k: torch.stack([one[k] for one in found]) for k in found[0]}
-    return torch.stack(found)
+    return NoisyGraphs(
+        accuracy={k: torch.stack([one.accuracy[k] for one in found]) for k in found[0].accuracy},
+        filled={k: torch.stack([one.filled[k] for one in found]) for k in found[0].filled},
+        agreement={k: torch.stack([one.agreement[k] for one in found]) for k in found[0].agreement},
+        overlap=torch.stack([one.overlap for one in found]),
+        left=torch.stack([one.left for one in found]),
+        strength=torch.stack([one.strength for one in found]),
+    )
 
 
 def _sampled(
@@ -107,10 +109,13 @@ def _one_draw(
     noisy = torch.stack([class_graph(first.labels, second.labels, p, seed) for p in flips])
     z, z_tilde = spectral_coordinates(noisy, max(rank, *(k - 1 for k in clusters)))
     parts = {k: cluster(z[..., : k - 1], z_tilde[..., : k - 1], k, seed, starts=4) for k in clusters}
-    graphs = {None: noisy} | {k: class_graph(*part) for k, part in parts.items()}
+    leading = {k: (k - 1).bit_length() for k in clusters}  # log2 k, rounded up
+    printed = {k: cluster(z[..., :c], z_tilde[..., :c], k, seed, starts=4) for k, c in leading.items()}
+    graphs = {None: noisy} | {k: noisy * class_graph(*part) for k, part in printed.items()}
     s = graph_covariance(first.rows, second.rows, noisy)
     return NoisyGraphs(
         accuracy={k: _accuracy(first, second, graph, rank) for k, graph in graphs.items()},
+        filled={k: _accuracy(first, second, class_graph(*part), rank) for k, part in parts.items()},
         agreement={k: _agreement(first.labels, part[0]) for k, part in parts.items()},
         overlap=_overlap(z[..., :rank], first.labels),
         left=(s * s[0]).sum((-2, -1)) / s[0].square().sum(),

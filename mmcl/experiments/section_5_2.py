@@ -1,5 +1,10 @@
-"""Section 5.2 as published: AdamW on the pairs, then on unpaired rows batch by batch."""
+"""Section 5.2 as published: AdamW on the pairs, then on unpaired rows batch by batch.
 
+``python -m mmcl.experiments.section_5_2 notebooks/stored/section_5_2.json`` makes the stored results of Figure 2
+(`mmcl.experiments.figure_2`): about half an hour on one core.
+"""
+
+import sys
 from typing import NamedTuple
 
 import torch
@@ -33,7 +38,7 @@ def train_published(
     seed: int = 0,
     progress: bool = False,
 ) -> tuple[Encoders, Encoders]:
-    """The published training: AdamW on CLIP over the pairs, then, going on, on L' over batches of unpaired rows.
+    """The published training: AdamW on CLIP over the pairs, then, going on, on (4.1) over batches of unpaired rows.
 
     Batch t of the second stage holds rows tB to (t+1)B - 1 of *both* modalities, and its edges are the B largest of
     its B x B cosines. So who passes partners at the same place tells it that they are in the same batch: the published
@@ -57,7 +62,7 @@ def train_published(
     Raises:
         ValueError: for bad data, rank, tau or lr, or a batch_size beyond n or N.
 
-    Reference: PMLR 206:4348-4380, Section 5.2; notebook 03, section 2.
+    Reference: PMLR 206:4348-4380, Section 5.2, and the notebook that came with it.
     """
     rows = slice(min(a.shape[-2] for a in (x_unpaired, x_tilde_unpaired)))
     rest = paired(x_unpaired[..., rows, :], x_tilde_unpaired[..., rows, :])
@@ -65,7 +70,7 @@ def train_published(
     rank = rank_at_most(rank, *(a.shape[-1] for a in stages[0][:2]))
     positive(lr=lr)
     at_least(2, batch_size=batch_size)
-    g1, g2 = (g.requires_grad_() for g in random_encoders(*stages[0][:2], rank, seed))
+    g1, g2 = (g.requires_grad_() for g in random_encoders(stages[0][0], stages[0][1], rank, seed))
     optimizer, found = torch.optim.AdamW([g1, g2], lr=lr), []
     for a, b, loss, passes in stages:
         if batch_size > a.shape[-2]:
@@ -80,3 +85,9 @@ def train_published(
         found.append(Encoders(g1.detach().clone(), g2.detach().clone()))
     first, both = found
     return first, both
+
+
+if __name__ == "__main__":
+    from mmcl.experiments.figure_2 import main  # which imports what this file imports, and is not needed to train
+
+    main(sys.argv[1])

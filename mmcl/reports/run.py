@@ -33,24 +33,26 @@ HERE = Path(__file__).resolve().parents[2]  # the folder of this mmcl, which a n
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 
 
-class _ThisPython(AsyncKernelManager):
-    """Starts kernels of the running interpreter, whatever kernels are installed for the user."""
+def _this_python(folder: str) -> type[AsyncKernelManager]:
+    """What starts kernels of the running interpreter, whatever kernels the user has, with their sockets in a folder."""
 
-    @default("transport")
-    def _sockets_not_ports(self) -> str:
-        return "ipc"
+    class ThisPython(AsyncKernelManager):
+        @default("transport")
+        def _sockets_not_ports(self) -> str:
+            return "ipc"
 
-    @default("ip")
-    def _socket_name(self) -> str:
-        self._folder = tempfile.TemporaryDirectory(prefix="mmcl-")  # socket names must be short
-        return f"{self._folder.name}/kernel"
+        @default("ip")
+        def _socket_name(self) -> str:
+            return f"{folder}/kernel"
 
-    @property
-    def kernel_spec(self) -> KernelSpec:
-        argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=50"]
-        path = os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH")]))
-        env = ONE_THREAD | ({"PYTHONPATH": path} if (HERE / "notebooks").is_dir() else {})
-        return KernelSpec(argv=argv, env=env, language="python", display_name="Python 3")
+        @property
+        def kernel_spec(self) -> KernelSpec:
+            argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=50"]
+            path = os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH")]))
+            env = ONE_THREAD | ({"PYTHONPATH": path} if (HERE / "notebooks").is_dir() else {})
+            return KernelSpec(argv=argv, env=env, language="python", display_name="Python 3")
+
+    return ThisPython
 
 
 class _Lines:
@@ -122,14 +124,14 @@ def execute(text: str, source: Path, values: dict[str, object], quiet=False):
     check_module(source)
     logging.getLogger("papermill").setLevel(logging.ERROR)  # it does not know `x: int | None`
     name, folder, problem = source.stem, source.resolve().parent, ""
-    with tempfile.TemporaryDirectory(prefix="mmcl-") as place:
+    with tempfile.TemporaryDirectory(prefix="mmcl-") as place:  # a short name, since sockets must have one
         converted, executed = (Path(place) / f"{name}.{kind}.ipynb" for kind in ("in", "out"))
         jupytext.write(jupytext.reads(text, "py:percent"), converted)
         try:
             papermill.execute_notebook(
                 converted, executed, values, kernel_name="python3", language="python",
                 cwd=folder if folder.is_dir() else place, progress_bar=not quiet and {"desc": name, **progress()},
-                kernel_manager_class=_ThisPython, coalesce_streams=True,
+                kernel_manager_class=_this_python(place), coalesce_streams=True,
             )  # fmt: skip
         except papermill.PapermillExecutionError as error:
             problem = f"{error.ename}: {error.evalue}"

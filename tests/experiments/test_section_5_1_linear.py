@@ -54,8 +54,8 @@ def test_a_study_of_graphs_repeats_the_single_steps_and_follows_its_predictions(
     )
     close(found.left[:, 0], torch.ones(6, dtype=torch.float64))
     close(found.overlap[:, 0], torch.ones(6, dtype=torch.float64))
-    close(found.accuracy[4][:, :2], found.accuracy[None][:, :1].expand(6, 2))  # exact partitions: the clean graph
-    assert float(found.accuracy[None][:, 0].mean()) > 0.5 > float(found.accuracy[2][:, 0].mean())
+    close(found.filled[4][:, :2], found.accuracy[None][:, :1].expand(6, 2))  # exact partitions: the clean graph
+    assert float(found.accuracy[None][:, 0].mean()) > 0.5 > float(found.filled[2][:, 0].mean())
     assert abs(float(found.accuracy[None][:, 2].mean()) - 0.25) < 0.1
     left = found.left[:, 1]
     assert abs(float(left.mean()) - 0.6 / (0.6 + 4 * 0.2)) < 5 * float(left.std()) / 6**0.5

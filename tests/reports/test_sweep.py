@@ -94,7 +94,10 @@ def run(source: Path, text: str, *options: str, out: str = "out") -> tuple[int, 
 
 
 def lines(folder: Path) -> list[dict]:
-    return [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader((folder / "results.csv").open())]
+    return [
+        {k: v for k, v in row.items() if k != "seconds"}
+        for row in csv.DictReader((folder / "results.csv").read_text().splitlines())
+    ]
 
 
 def made_at(folder: Path) -> dict[str, int]:
