@@ -95,7 +95,7 @@ def encoder_errors(setting: ModelSetting, draws: int, seed: int | Generator = 0)
     """
     at_least(1, draws=draws)
     s, generator, found = setting, as_generator(seed), []
-    model = {"noise": s.covariances, "signal": s.signal, "wrong_share": 1 - s.right_share}
+    model: dict[str, Any] = {"noise": s.covariances, "signal": s.signal, "wrong_share": 1 - s.right_share}
     for some in row_blocks(draws, s.n * (s.d1 + s.d2), ENTRIES):
         p = spiked(s.n, s.d1, s.d2, s.rank, draws=some.stop - some.start, seed=generator, **model)
         g = fit(p.x, p.x_tilde, s.rank)
