@@ -141,7 +141,8 @@ def runs() -> list[Setting]:
 
 def main(path: str, resume: bool = False) -> None:
     """Make the stored results: `first_fall` of every start, and every run, each written when it is done."""
-    first, second, known = load_fashion_mnist(), load_mnist(), {}
+    first, second = load_fashion_mnist(), load_mnist()
+    known: dict = {}
     stored = json.loads(Path(path).read_text("utf-8")) if resume and Path(path).exists() else {"starts": [], "runs": []}
     stored |= {"command": f"python -m mmcl.experiments.section_5_1 {path}", "setting": SETTING}
 
