@@ -207,8 +207,16 @@ def algorithm_1(
     return SemiSupervised(second.g1, second.g2, edges)
 
 
-def __getattr__(name):
+_HOME = {
+    "calibrate": "beyond.detection",
+    "detect_and_refit": "beyond.refit",
+    "detect_pairs": "beyond.detection",
+    "score_matrix": "beyond.detection",
+}
+
+
+def __getattr__(name: str) -> object:
     """What detects without training is ours and lives in `mmcl.beyond`; it is found here too, where it used to be."""
-    if name in ("calibrate", "detect_and_refit", "detect_pairs", "score_matrix"):
-        return getattr(import_module("mmcl.beyond." + ("refit" if name == "detect_and_refit" else "detection")), name)
+    if name in _HOME:
+        return getattr(import_module(f"mmcl.{_HOME[name]}"), name)
     raise AttributeError(f"module 'mmcl.unpaired' has no attribute {name!r}")

@@ -42,7 +42,7 @@ from mmcl import spectral, theory, unimodal
 from mmcl.covariance import cross_covariance, truncated_svd
 from mmcl.data import spiked
 from mmcl.experiments import section_3
-from mmcl.experiments.section_3 import Setting, errors_over_n, methods
+from mmcl.experiments.section_3 import ModelSetting, errors_over_n, methods
 from mmcl.metrics import probe_risk, relative_error, sin_theta, top_k_accuracy
 from mmcl.notebook import plots
 from mmcl.notebook.claims import claim, ledger, show
@@ -180,7 +180,7 @@ Markdown(f"**So:** least squares has the risk {risk(f.g1):.3f} whatever $A$ is. 
 
 # %%
 settings = section_3.theorem_3_1_settings()
-beyond = [Setting("beyond", n=8000, noise_std=2), Setting("beyond", n=8000, condition=16)]
+beyond = [ModelSetting("beyond", n=8000, noise_std=2), ModelSetting("beyond", n=8000, condition=16)]
 every, count = settings + beyond, len(settings)
 measured, predicted = section_3.sweep(every, draws, seed)         # (settings, 2 encoders, draws)
 root = torch.tensor([s.rank**0.5 for s in every])

@@ -455,7 +455,7 @@ runs = {(row["stage"], row["n"], row["ratio"]): torch.tensor(row["error"]) for r
 def first_stage(n, draws=5):
     """Errors of the published first stage, and of one SVD, on the same n pairs."""
     p = spiked(n, **setting, draws=draws, seed=seed + n)
-    run = figure_2.Training(p.x, p.x_tilde, setting["rank"], seed)
+    run = figure_2.LinearTraining(p.x, p.x_tilde, setting["rank"], seed)
     run.epochs(p.x, p.x_tilde, figure_2.STAGES["true pairs"], 50, figure_2.EPOCHS)
     both = run.g1.detach(), fit(p.x, p.x_tilde, setting["rank"]).g1
     return torch.stack([sin_theta(g.mT, p.u1) for g in both])
@@ -493,7 +493,7 @@ show(figure, alt="Three panels: the printed curve falls with N/n, our run of the
 
 # %%
 p = spiked(400, **setting, draws=5, seed=seed + 100)
-run = figure_2.Training(p.x, p.x_tilde, setting["rank"], seed)
+run = figure_2.LinearTraining(p.x, p.x_tilde, setting["rank"], seed)
 run.epochs(p.x[:, :100], p.x_tilde[:, :100], figure_2.STAGES["true pairs"], 50, figure_2.EPOCHS)
 before, rest = sin_theta(run.g1.detach().mT, p.u1), (p.x[:, 100:], p.x_tilde[:, 100:])
 in_order, shuffled = (sin_theta(figure_2.second_stage(run, *rest, stage, 100, 30).mT, p.u1)

@@ -188,10 +188,10 @@ if source.real:
              for (c, t), a in zip(codes, sides, strict=True)]  # scaled, so that AdamW moves faster
 else:
     coded = [components(a, 16) for a in sides]
-setting = section_5_3.Setting(draws, pairs if source.real else pairs // 5, loops=loops,
-                              lr_unpaired=2e-4)
-live = section_5_3.accuracy_curves(*coded, setting, seed)
-reached, asked = live["paired"].amax(1), min(len(coded[0].rows_test), setting.queries)
+stages = section_5_3.Stages(draws, pairs if source.real else pairs // 5, loops=loops,
+                            lr_unpaired=2e-4)
+live = section_5_3.accuracy_curves(*coded, stages, seed)
+reached, asked = live["paired"].amax(1), min(len(coded[0].rows_test), stages.queries)
 
 # %%
 over = (reached.min() - chance) / (chance * (1 - chance) / asked) ** 0.5

@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from os import PathLike
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +23,7 @@ from mmcl.metrics import sin_theta
 from mmcl.training import random_encoders, similarities, take_steps
 from mmcl.unpaired import detect_edges
 
-SETTING = dict(d1=40, d2=39, rank=10, noise_std=0.3)
+SETTING: dict[str, Any] = dict(d1=40, d2=39, rank=10, noise_std=0.3)
 NUMBERS, RATIOS, BLOCK, EPOCHS, RATE = (100, 200, 500), (3, 9, 15), 50, 100, 2e-3
 
 
@@ -85,7 +86,7 @@ def block_loss(s: Tensor, edges: Tensor, tau: float = 1.0) -> Tensor:
     return tau * (push - (edges * logits).sum(-1)).mean(-1)
 
 
-class Training:
+class LinearTraining:
     """Encoders (draws, r, d) on their way, with AdamW; `copy.deepcopy` gives a run to go on from."""
 
     def __init__(self, x: Tensor, x_tilde: Tensor, rank: int, seed: int = 0):
@@ -109,7 +110,9 @@ class Training:
         return (similarities(x[:, t], x_tilde[:, t], self.g1, self.g2) for t in range(x.shape[1]))
 
 
-def second_stage(run: Training, x: Tensor, x_tilde: Tensor, stage: Stage, pairs: int, epochs: int = EPOCHS) -> Tensor:
+def second_stage(
+    run: LinearTraining, x: Tensor, x_tilde: Tensor, stage: Stage, pairs: int, epochs: int = EPOCHS
+) -> Tensor:
     """Encoders g1 (draws, r, d1) after the second stage, which goes on from a copy of ``run``.
 
     Args:
@@ -140,7 +143,7 @@ def study(n: int, draws: int, ratios=RATIOS, stages=STAGES, epochs: int = EPOCHS
         n, stage ("pairs alone" first, at ratio 0), ratio and error, a list of ``draws`` numbers.
     """
     p = spiked(n * (1 + max(ratios)), draws=draws, seed=seed + n, **SETTING)
-    run = Training(p.x, p.x_tilde, SETTING["rank"], seed)
+    run = LinearTraining(p.x, p.x_tilde, SETTING["rank"], seed)
     run.epochs(p.x[:, :n], p.x_tilde[:, :n], STAGES["true pairs"], BLOCK, epochs)
 
     def row(stage: str, ratio: int, g1: Tensor) -> dict:
@@ -156,7 +159,8 @@ def study(n: int, draws: int, ratios=RATIOS, stages=STAGES, epochs: int = EPOCHS
 def main(path: str | PathLike, draws: int = 5) -> None:
     """Make the stored results: every stage, n and ratio on ``draws`` data sets, written after each."""
     setting = SETTING | dict(tau=1, nu=1, epochs=EPOCHS, learning_rate=RATE, optimizer="AdamW", similarity="cosine")
-    stored = dict(command=f"python -m mmcl.experiments.section_5_2 {path}", date=str(datetime.date.today()))
+    stored: dict[str, Any] = {"command": f"python -m mmcl.experiments.section_5_2 {path}"}
+    stored |= {"date": str(datetime.date.today())}
     stored |= dict(setting=setting, metric="||sinTheta(G1, U1)||_F, one number a draw, the same draws for all stages")
     rows = []
     with tqdm(total=len(NUMBERS) * (1 + len(RATIOS) * len(STAGES)), desc="Figure 2", unit="run") as bar:

@@ -58,7 +58,7 @@ def _block(width, middle, out):
 
 def dense() -> nn.Module:
     """The published encoder of MNIST: (n, 1, 28, 28) to (n, 128)."""
-    layers = [nn.Flatten()]
+    layers: list[nn.Module] = [nn.Flatten()]
     for width, out in ((784, 512), (512, 256)):
         layers += [nn.Linear(width, out), nn.BatchNorm1d(out), nn.ReLU()]
     return nn.Sequential(*layers, nn.Linear(256, 128))
@@ -102,9 +102,11 @@ class Training:
         self.x, self.x_tilde, self.edges, self.count = as_pixels(images), as_pixels(images_tilde), edges.float(), count
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.f, self.g = convolutional().to(memory_format=torch.channels_last), dense()
+            self.f, self.g = convolutional(), dense()
+            self.f.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
         self.descent, self.rule = schedule.start([*self.f.parameters(), *self.g.parameters()])
-        self.batch, self.generator, self.queue = schedule.batch, torch.Generator().manual_seed(seed), []
+        self.batch, self.generator = schedule.batch, torch.Generator().manual_seed(seed)
+        self.queue: list[tuple[Tensor, Tensor]] = []
 
     def loss(self) -> Tensor:
         """The loss of all rows and columns, or of the next random subgraph; a pass takes disjoint ones."""
@@ -156,7 +158,7 @@ def train(training: Training, evaluate: Callable, steps: int, every: int = 25, p
     """
     at_least(0, steps=steps)
     at_least(1, every=every)
-    curve = {"step": [], "loss": [], "rate": [], "accuracy": []}
+    curve: dict[str, list] = {"step": [], "loss": [], "rate": [], "accuracy": []}
     for step in tqdm(range(steps + 1), desc=progress, unit="step", disable=not progress):
         last = step == steps or training.rate < FROZEN
         record = last or step % every == 0 or step in (1, 5, 10)
@@ -166,8 +168,9 @@ def train(training: Training, evaluate: Callable, steps: int, every: int = 25, p
             for name, value in zip(curve, (step, round(loss.item(), 5), training.rate, accuracy), strict=True):
                 curve[name].append(value)
         if last:
-            return curve
+            break
         training.step(loss)
+    return curve
 
 
 def first_fall(training: Training, steps: int = 11) -> float:

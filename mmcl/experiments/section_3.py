@@ -18,7 +18,7 @@ from mmcl.unimodal import fit_masked, fit_pca
 
 
 @dataclass(frozen=True)
-class Setting:
+class ModelSetting:
     """One setting of the model (3.2); all but one or two of its values are those of the default.
 
     Attributes:
@@ -57,7 +57,7 @@ class Setting:
         return float(epsilon_n(self.n, self.rank, *self.covariances))
 
 
-def theorem_3_1_settings() -> list[Setting]:
+def theorem_3_1_settings() -> list[ModelSetting]:
     """43 settings over n, eta, r, d1, d2, effective rank and noise whose noise is at most as strong as the signal.
 
     Example:
@@ -74,10 +74,10 @@ def theorem_3_1_settings() -> list[Setting]:
         "effective rank": [{"decay": a} for a in (0.25, 0.5, 1.0, 2.0)],
         "noise": [{"noise_std": s} for s in (0.1, 0.2, 0.4, 0.5, 0.9, 1.0)],
     }
-    return [replace(Setting(varied), **value) for varied, some in values.items() for value in some]
+    return [replace(ModelSetting(varied), **value) for varied, some in values.items() for value in some]
 
 
-def encoder_errors(setting: Setting, draws: int, seed: int | Generator = 0) -> tuple[Tensor, Tensor]:
+def encoder_errors(setting: ModelSetting, draws: int, seed: int | Generator = 0) -> tuple[Tensor, Tensor]:
     """||sinTheta||_F of both encoders of the linear loss over independent draws, and its first-order prediction.
 
     Args:
@@ -89,13 +89,13 @@ def encoder_errors(setting: Setting, draws: int, seed: int | Generator = 0) -> t
         errors (2, draws) of G1 and G2, and `mmcl.theory.multimodal_error` of the same draws (2, draws).
 
     Example:
-        >>> errors, first = encoder_errors(Setting(n=500, noise_std=0.1), draws=3)
+        >>> errors, first = encoder_errors(ModelSetting(n=500, noise_std=0.1), draws=3)
         >>> errors.shape, bool((errors / first - 1).abs().max() < 0.3)
         (torch.Size([2, 3]), True)
     """
     at_least(1, draws=draws)
     s, generator, found = setting, as_generator(seed), []
-    model = {"noise": s.covariances, "signal": s.signal, "wrong_share": 1 - s.right_share}
+    model: dict[str, Any] = {"noise": s.covariances, "signal": s.signal, "wrong_share": 1 - s.right_share}
     for some in row_blocks(draws, s.n * (s.d1 + s.d2), ENTRIES):
         p = spiked(s.n, s.d1, s.d2, s.rank, draws=some.stop - some.start, seed=generator, **model)
         g = fit(p.x, p.x_tilde, s.rank)
@@ -107,11 +107,11 @@ def encoder_errors(setting: Setting, draws: int, seed: int | Generator = 0) -> t
     return errors, predicted_errors
 
 
-def sweep(settings: Iterable[Setting], draws: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+def sweep(settings: Iterable[ModelSetting], draws: int, seed: int = 0) -> tuple[Tensor, Tensor]:
     """`encoder_errors` of many settings, a seed for each: two tensors (settings, 2, draws).
 
     Example:
-        >>> sweep([Setting(n=100), Setting(n=200)], draws=4)[0].shape
+        >>> sweep([ModelSetting(n=100), ModelSetting(n=200)], draws=4)[0].shape
         torch.Size([2, 2, 4])
     """
     found = [encoder_errors(s, draws, 10_000 * seed + k) for k, s in enumerate(settings)]

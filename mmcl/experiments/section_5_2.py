@@ -38,7 +38,7 @@ def train_published(
     seed: int = 0,
     progress: bool = False,
 ) -> tuple[Encoders, Encoders]:
-    """The published training: AdamW on CLIP over the pairs, then, going on, on the loss (4.1) over batches of unpaired rows.
+    """The published training: AdamW on CLIP over the pairs, then, going on, on (4.1) over batches of unpaired rows.
 
     Batch t of the second stage holds rows tB to (t+1)B - 1 of *both* modalities, and its edges are the B largest of
     its B x B cosines. So who passes partners at the same place tells it that they are in the same batch: the published

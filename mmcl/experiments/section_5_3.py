@@ -28,7 +28,7 @@ RATE = 2e-3  # learning rate of the first stage
 
 
 @dataclass(frozen=True)
-class Setting:
+class Stages:
     """How much of Section 5.3 is run; the numbers published, but for the draws.
 
     Attributes:
@@ -49,7 +49,7 @@ class Setting:
         at_least(1, draws=self.draws, pairs=self.pairs, loops=self.loops, queries=self.queries)
 
 
-PUBLISHED = Setting()
+PUBLISHED = Stages()
 
 
 @dataclass(frozen=True)
@@ -80,26 +80,24 @@ class Drawn:
         return accuracy(heads, self.first.rows[a], self.second.rows[b], self.first.labels[a], self.second.labels[b])
 
 
-def draw(first: Labelled, second: Labelled, setting: Setting, seed: int = 0) -> Drawn:
+def draw(first: Labelled, second: Labelled, stages: Stages, seed: int = 0) -> Drawn:
     """Pairs, as many validation pairs, and the rest, which is unpaired, from `matched_rows`; draw i has seed + i."""
-    matched = [torch.stack(matched_rows(first.labels, second.labels, seed + i)) for i in range(setting.draws)]
-    sizes = [setting.pairs, setting.pairs, matched[0].shape[1] - 2 * setting.pairs]
+    matched = [torch.stack(matched_rows(first.labels, second.labels, seed + i)) for i in range(stages.draws)]
+    sizes = [stages.pairs, stages.pairs, matched[0].shape[1] - 2 * stages.pairs]
     if sizes[-1] < 1:
-        raise ValueError(
-            f"pairs = {setting.pairs}, twice, of {matched[0].shape[1]} rows that match leave none unpaired"
-        )
+        raise ValueError(f"pairs = {stages.pairs}, twice, of {matched[0].shape[1]} rows that match leave none unpaired")
     pairs, validation, unpaired = torch.stack(matched, 1).split(sizes, -1)
-    return Drawn(first, second, pairs, validation, unpaired, setting.queries)
+    return Drawn(first, second, pairs, validation, unpaired, stages.queries)
 
 
 def accuracy_curves(
-    first: Labelled, second: Labelled, setting: Setting = PUBLISHED, seed: int = 0, progress: bool = False
+    first: Labelled, second: Labelled, stages: Stages = PUBLISHED, seed: int = 0, progress: bool = False
 ) -> dict:
     """Section 5.3 as published, over several draws: heads on the pairs, then on unpaired rows in each `HOW`.
 
     Args:
         first, second: codes (M, width), (M2, width) of either modality.
-        setting: how much of it.
+        stages: how much of it.
         seed: of the first draw, the initialisation and the order of the rows.
         progress: show progress bars on stderr.
 
@@ -108,38 +106,38 @@ def accuracy_curves(
         `accepted`, how often another model became the best; `seconds` of both stages.
 
     Raises:
-        ValueError: if a number of the setting is out of range, or too few rows match.
+        ValueError: if a number of the stages is out of range, or too few rows match.
     """
-    drawn, clock = draw(first, second, setting, seed), [time.perf_counter()]
-    heads, paired = learn_pairs(drawn, setting, seed, progress)
+    drawn, clock = draw(first, second, stages, seed), [time.perf_counter()]
+    heads, paired = learn_pairs(drawn, stages, seed, progress)
     clock.append(time.perf_counter())
-    best = learn_unpaired(heads, drawn, setting, seed + 1, progress)
+    best = learn_unpaired(heads, drawn, stages, seed + 1, progress)
     clock.append(time.perf_counter())
-    curves = dict(zip(HOW, torch.stack(best.curve, 1).split(setting.draws), strict=True))
-    accepted = dict(zip(HOW, best.accepted.view(-1, setting.draws).tolist(), strict=True))
+    curves = dict(zip(HOW, torch.stack(best.curve, 1).split(stages.draws), strict=True))
+    accepted = dict(zip(HOW, best.accepted.view(-1, stages.draws).tolist(), strict=True))
     return {"paired": paired, **curves, "accepted": accepted, "seconds": [b - a for a, b in pairwise(clock)]}
 
 
-def learn_pairs(drawn: Drawn, setting: Setting, seed: int, progress: bool = False) -> tuple[Tensor, Tensor]:
+def learn_pairs(drawn: Drawn, stages: Stages, seed: int, progress: bool = False) -> tuple[Tensor, Tensor]:
     """First stage, CLIP on the pairs: the heads (draws, ...) and their test accuracies (draws, epochs)."""
     curve: list[Tensor] = []
-    heads = random_heads(setting.draws, drawn.first.rows.shape[1], seed)
-    streams = Streams(drawn.pairs[0], drawn.pairs[1], ["pairs"] * setting.draws)
+    heads = random_heads(stages.draws, drawn.first.rows.shape[1], seed)
+    streams = Streams(drawn.pairs[0], drawn.pairs[1], ["pairs"] * stages.draws)
 
     def note(epoch: int, heads: Tensor) -> None:
         curve.append(drawn.test(heads))
 
-    descent = Descent(setting.epochs, RATE)
+    descent = Descent(stages.epochs, RATE)
     heads = train_heads(heads, drawn.first.rows, drawn.second.rows, streams, descent, seed, note, progress)
     return heads, torch.stack(curve, 1)
 
 
-def learn_unpaired(heads: Tensor, drawn: Drawn, setting: Setting, seed: int, progress: bool = False) -> "Best":
+def learn_unpaired(heads: Tensor, drawn: Drawn, stages: Stages, seed: int, progress: bool = False) -> "Best":
     """Second stage, L' on the unpaired rows: every draw goes on in each `HOW`; what the `Best` of each has noted."""
     heads = heads.repeat(len(HOW), 1, 1, 1, 1)
     rows, rows_tilde = drawn.unpaired.repeat(1, len(HOW), 1)
-    streams = Streams(rows, rows_tilde, [h for h in HOW for _ in range(setting.draws)])
-    best, descent = Best(heads, drawn), Descent(LOOP * setting.loops, setting.lr_unpaired)
+    streams = Streams(rows, rows_tilde, [h for h in HOW for _ in range(stages.draws)])
+    best, descent = Best(heads, drawn), Descent(LOOP * stages.loops, stages.lr_unpaired)
     train_heads(heads, drawn.first.rows, drawn.second.rows, streams, descent, seed, best, progress)
     return best
 

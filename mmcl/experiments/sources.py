@@ -65,8 +65,8 @@ def load_source(kind: str = "auto", rows: int = 60_000, tests: int = 10_000, see
     note = ""
     if kind != "digits":
         try:
-            sides = [_cut(load(), rows, tests) for load in (load_mnist, load_fashion_mnist)]
-            return Source(*sides, ("MNIST", "Fashion-MNIST"), real=True)
+            first, second = (_cut(load(), rows, tests) for load in (load_mnist, load_fashion_mnist))
+            return Source(first, second, ("MNIST", "Fashion-MNIST"), real=True)
         except Unavailable:
             if kind == "mnist":
                 raise
@@ -75,8 +75,9 @@ def load_source(kind: str = "auto", rows: int = 60_000, tests: int = 10_000, see
                 "and FashionMNIST/raw of a folder and set MMCL_DATA to it"
             )
     v = digits_views(seed=seed)
-    sides = [Labelled(a, v.labels, t, v.labels_test) for a, t in ((v.x, v.x_test), (v.x_tilde, v.x_tilde_test))]
-    return Source(*sides, ("digits, white squares", "digits, black squares"), real=False, note=note)
+    first = Labelled(v.x, v.labels, v.x_test, v.labels_test)
+    second = Labelled(v.x_tilde, v.labels, v.x_tilde_test, v.labels_test)
+    return Source(first, second, ("digits, white squares", "digits, black squares"), real=False, note=note)
 
 
 def _cut(images: Labelled, rows: int, tests: int) -> Labelled:

@@ -107,8 +107,10 @@ def _readme(args) -> int:
     claims = {c.id: c for notebook in notebooks.values() for c in claims_of(notebook)}
     made = statements.table(statements.read(folder / "statements.yaml"), root, notebooks, claims)
     write_whole(args.readme, statements.with_table(args.readme.read_text("utf-8"), made))
-    first = page.figures(next(iter(notebooks.values())))[0]
-    write_whole(folder / "argument.png", base64.b64decode(first.data["image/png"]))
+    first = args.notebooks[0]
+    if not (drawn := page.figures(notebooks[first.stem])):
+        raise UsageError(f"{first} shows no figure for the README: run `make outputs` first")
+    write_whole(folder / "argument.png", base64.b64decode(drawn[0].data["image/png"]))
     return 0
 
 

@@ -38,11 +38,12 @@ def sources_of(notebook: Path, text: str | None = None) -> list[Path]:
 def code_of(text: str, root: Path) -> list[Path]:
     """The files of ``root/mmcl`` that a chapter's text imports, directly or through others, and the data they read.
 
-    Imports within functions count, and names that ``mmcl`` itself imports when they are first used; those for a type
-    checker do not. The data of a file are the ``.json`` files beside it that it names. A text that is not Python is
-    taken to import everything.
+    Imports within functions count, and names that a module lists in ``_HOME`` and imports when they are first used;
+    those for a type checker do not. The data of a file are the ``.json`` files beside it that it names. A text that is
+    not Python is taken to import everything.
     """
-    modules, lazy = _modules(root / "mmcl"), _lazy(root / "mmcl" / "__init__.py")
+    modules = _modules(root / "mmcl")
+    lazy = {f"{name}.{n}": f"mmcl.{home}" for name, path in modules.items() for n, home in _lazy(path).items()}
     names, left = {path: name for name, path in modules.items()}, [(text, "")]
     found: set[Path] = set()
     while left:
@@ -50,7 +51,7 @@ def code_of(text: str, root: Path) -> list[Path]:
             meant = _imports(*left.pop())
         except SyntaxError:
             meant = frozenset(modules)
-        meant |= {f"mmcl.{lazy[name]}" for name in lazy if not meant.isdisjoint((f"mmcl.{name}", "mmcl.*"))}
+        meant |= {home for name, home in lazy.items() if not meant.isdisjoint((name, name.rpartition(".")[0] + ".*"))}
         parts = [name.split(".") for name in meant]
         wanted = {".".join(p[:i]) for p in parts for i in range(1, len(p) + 1)}
         paths = {modules[name] for name in wanted if name in modules} - found
@@ -69,9 +70,10 @@ def _modules(folder: Path) -> dict[str, Path]:
     return found
 
 
-def _lazy(init: Path) -> dict[str, str]:
-    """The dictionary ``_HOME`` of a package: the names that it imports when they are first used, and from where."""
-    for node in ast.parse(init.read_text("utf-8")).body:
+def _lazy(path: Path) -> dict[str, str]:
+    """The dictionary ``_HOME`` of a module: the names that it imports when they are first used, and from where."""
+    text = path.read_text("utf-8")
+    for node in ast.parse(text).body if "\n_HOME = " in text else []:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "_HOME":
             return ast.literal_eval(node.value)
     return {}
@@ -98,7 +100,8 @@ def _imports(text: str, module: str) -> frozenset[str]:
             }
         elif isinstance(node, ast.ImportFrom):
             here = module.split(".")[: -node.level] if node.level else []
-            meant |= {".".join([*here, *filter(None, [node.module]), a.name]) for a in node.names}
+            froms = {a.asname or a.name: ".".join([*here, *filter(None, [node.module]), a.name]) for a in node.names}
+            meant, known = meant | set(froms.values()), known | froms
     for node in nodes:
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in known:
             meant.add(f"{known[node.value.id]}.{node.attr}")

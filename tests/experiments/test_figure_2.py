@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from helpers import normal
 
 from mmcl.experiments import figure_2, section_5_2
-from mmcl.experiments.figure_2 import STAGES, Training, block_loss, edges_of_block, second_stage
+from mmcl.experiments.figure_2 import STAGES, LinearTraining, block_loss, edges_of_block, second_stage
 from mmcl.losses import CLIP
 from mmcl.metrics import sin_theta
 from mmcl.training import random_encoders
@@ -39,7 +39,7 @@ def test_the_loss_of_a_block_is_4_1_and_on_the_diagonal_info_nce():
 def trained():
     """Data, and a first stage of two passes over 100 pairs."""
     p = figure_2.spiked(300, draws=2, seed=4, **figure_2.SETTING)
-    run = Training(p.x, p.x_tilde, 10, seed=5)
+    run = LinearTraining(p.x, p.x_tilde, 10, seed=5)
     run.epochs(p.x[:, :100], p.x_tilde[:, :100], STAGES["true pairs"], 50, 2)
     return p, run
 
@@ -74,7 +74,7 @@ def test_frozen_encoders_look_once_and_blocks_of_n_hold_n_rows(trained):
     g = [a.detach().clone().requires_grad_() for a in (run.g1, run.g2)]
     z, z_tilde = (F.normalize(a[:, :100] @ b.mT, dim=-1) for a, b in zip(rest, g, strict=True))
     mask = edges_of_block((z @ z_tilde.mT).detach(), "rule (4.2)")
-    fresh = Training(*rest, 10)
+    fresh = LinearTraining(*rest, 10)
     fresh.g1.data, fresh.g2.data = (a.detach().clone() for a in g)
     start = fresh.g1.detach().clone()
     optimizer = torch.optim.AdamW(g, lr=figure_2.RATE)

@@ -114,7 +114,10 @@ def test_a_file_made_in_two_goes_is_the_file_made_in_one(monkeypatch, tmp_path):
         interrupted.setattr(section_5_1, "experiment", stops)
         with pytest.raises(KeyboardInterrupt):
             main(str(parts))
-    assert len(json.loads(parts.read_text())["runs"]) == 1
+    begun = json.loads(parts.read_text())
+    assert len(begun["runs"]) == 1
+    begun["runs"].append({"flip": 0.7})  # of a plan that was changed: it goes
+    parts.write_text(json.dumps(begun))
     main(str(parts), resume=True)
     a, b = (json.loads(path.read_text()) for path in (whole, parts))
     assert (a["starts"], a["runs"]) == (b["starts"], b["runs"])

@@ -165,8 +165,8 @@ def test_the_curves_rise_on_pairs_and_have_the_shapes_they_promise():
     (x, w), labels = codes(n=300, seed=6)
     (xt, wt), labels_test = codes(n=90, seed=6)
     sides = [Labelled(a, labels, b, labels_test) for a, b in ((x, xt), (w, wt))]
-    setting = section_5_3.Setting(draws=2, pairs=60, epochs=40, loops=1, queries=90)
-    found = section_5_3.accuracy_curves(*sides, setting)
+    stages = section_5_3.Stages(draws=2, pairs=60, epochs=40, loops=1, queries=90)
+    found = section_5_3.accuracy_curves(*sides, stages)
     assert found["paired"].shape == (2, 40)
     assert all(found[how].shape == (2, section_5_3.LOOP) for how in heads.HOW)
     assert float(found["paired"][:, -1].min()) > 0.6 > 1.5 / 3
@@ -177,7 +177,7 @@ def test_the_curves_rise_on_pairs_and_have_the_shapes_they_promise():
 def test_a_draw_splits_rows_of_equal_class_into_pairs_validation_pairs_and_the_rest():
     labels, labels_tilde = torch.arange(60) % 3, torch.arange(90) % 3
     one, other = (Labelled(torch.zeros(len(a), WIDTH), a, torch.zeros(1, WIDTH), a[:1]) for a in (labels, labels_tilde))
-    drawn = section_5_3.draw(one, other, section_5_3.Setting(draws=2, pairs=20), seed=5)
+    drawn = section_5_3.draw(one, other, section_5_3.Stages(draws=2, pairs=20), seed=5)
     assert drawn.pairs.shape == drawn.validation.shape == drawn.unpaired.shape == (2, 2, 20)
     for i in range(2):
         rows, rows_tilde = torch.cat([drawn.pairs, drawn.validation, drawn.unpaired], -1)[:, i]
@@ -185,4 +185,4 @@ def test_a_draw_splits_rows_of_equal_class_into_pairs_validation_pairs_and_the_r
         assert len(set(rows.tolist())) == len(set(rows_tilde.tolist())) == 60
     assert not torch.equal(drawn.pairs[:, 0], drawn.pairs[:, 1])
     with pytest.raises(ValueError, match="pairs = 30, twice, of 60"):
-        section_5_3.draw(one, other, section_5_3.Setting(draws=1, pairs=30))
+        section_5_3.draw(one, other, section_5_3.Stages(draws=1, pairs=30))

@@ -27,6 +27,7 @@ MODULE = {
     "data": "",
     "theory": "from mmcl._checks import paired\n",
     "_checks": "",
+    "unpaired": "\n_HOME = {'refit': 'beyond.refit'}\n",
     "beyond/__init__": "",
     "beyond/refit": "def refit():\n    from ..spectral import fit\n",
     "experiments/__init__": "",
@@ -44,6 +45,8 @@ CHAPTERS = {
     "04_four": "import numpy\n",
     "05_five": "from mmcl import *\n",
     "06_six": "import mmcl.beyond.refit\n",
+    "08_eight": "from mmcl.unpaired import refit\n",
+    "09_nine": "from mmcl import unpaired\nunpaired.refit()\n",
     "07_seven": "this is no Python\n",
 }
 
@@ -75,6 +78,8 @@ def repository(tmp_path_factory):
         ("04_four", ""),
         ("05_five", "__init__ _checks beyond/__init__ beyond/refit data spectral theory"),
         ("06_six", "__init__ beyond/__init__ beyond/refit data spectral"),
+        ("08_eight", "__init__ beyond/__init__ beyond/refit data spectral unpaired"),
+        ("09_nine", "__init__ beyond/__init__ beyond/refit data spectral unpaired"),
         ("07_seven", " ".join(name for name in MODULE if not name.startswith("reports"))),
     ],
 )
@@ -97,6 +102,14 @@ def test_what_python_really_imports_is_among_the_sources():
     imported = {Path(file) for file in json.loads(run.stdout)}
     assert imported <= set(code_of(chapter.read_text("utf-8"), ROOT))
     assert len(imported) > 5
+
+
+def test_what_a_module_imports_when_it_is_first_used_stands_in_its_list():
+    lazy = {p.name for p in (ROOT / "mmcl").rglob("*.py") if "import_module(" in p.read_text("utf-8")}
+    listed = {p.name for p in (ROOT / "mmcl").rglob("*.py") if "\n_HOME = {" in p.read_text("utf-8")}
+    assert lazy == listed
+    chapter = "from mmcl.unpaired import detect_pairs"
+    assert ROOT / "mmcl/beyond/detection.py" in code_of(chapter, ROOT)
 
 
 def test_a_sweeps_hash_changes_with_the_mathematics_a_chapter_reads_and_with_nothing_else(repository, tmp_path):
@@ -150,13 +163,13 @@ def would_run(root: Path) -> list[str]:
     [
         ([], []),
         (["mmcl/experiments/section_5_3.py"], ["03_three", "07_seven"]),
-        (["mmcl/spectral.py"], ["01_one", "05_five", "06_six", "07_seven"]),
+        (["mmcl/spectral.py"], ["01_one", "05_five", "06_six", "07_seven", "08_eight", "09_nine"]),
         (["mmcl/experiments/published.json"], ["03_three", "07_seven"]),
         (["notebooks/stored/three.json"], ["03_three"]),
         (["notebooks/stored/four.json", "mmcl/reports/page.py", "README.md"], []),
         (["notebooks/02_two.py"], ["02_two"]),
-        (["notebooks/profiles.yaml"], list(CHAPTERS)),
-        (["requirements.lock"], list(CHAPTERS)),
+        (["notebooks/profiles.yaml"], sorted(CHAPTERS)),
+        (["requirements.lock"], sorted(CHAPTERS)),
     ],
 )
 def test_make_runs_again_the_chapters_that_read_what_was_touched(made, touched, runs):
@@ -181,4 +194,4 @@ def test_a_new_import_counts_from_the_next_make_on_and_a_file_that_is_gone_stops
 def test_without_any_python_every_chapter_depends_on_everything(made):
     (made / "mmcl/reports/dependencies.py").write_text("raise SystemExit(1)\n")
     (made / "mmcl/theory.py").touch()
-    assert would_run(made) == list(CHAPTERS)
+    assert would_run(made) == sorted(CHAPTERS)
