@@ -555,9 +555,8 @@ claim("cor-7.1.printed-beta", f"with the printed $\\beta_i$, which repeats the $
       f"8.1, it is {wrong:.1g}; 0.001 would be wrong", wrong, 1e-3, tolerance=(0, np.inf))
 total = modalities.additive_loss(views, G, clip, rho)
 slopes = torch.autograd.grad(total, G)
-G = [g.detach() for g in G]
 for mu in range(3):
-    there = modalities.modality_gradient(views, G, mu, clip, rho)
+    there = modalities.modality_gradient(views, [g.detach() for g in G], mu, clip, rho)
     assert torch.allclose(slopes[mu], there)
 
 # %% [markdown]
