@@ -10,7 +10,7 @@ import torch
 from mmcl.data import spiked
 from mmcl.experiments.monte_carlo import errors
 from mmcl.experiments.section_3 import (
-    Setting,
+    ModelSetting,
     encoder_errors,
     errors_over_n,
     methods,
@@ -25,7 +25,9 @@ def test_epsilon_of_a_setting_is_the_printed_formula_with_its_effective_ranks():
     s = ModelSetting(n=500, d1=6, d2=9, rank=2, decay=1.0, noise_std=0.3)
     ranks = 2 + sum(sum(1 / j for j in range(1, d + 1)) for d in (6, 9))  # variances 1/j: tr A/||A|| is a harmonic sum
     assert s.epsilon == pytest.approx(math.sqrt(ranks * math.log(515) / 500))
-    assert ModelSetting(noise_std=0.1).epsilon == pytest.approx(ModelSetting(noise_std=2.0).epsilon)  # a ratio: free of the scale
+    assert ModelSetting(noise_std=0.1).epsilon == pytest.approx(
+        ModelSetting(noise_std=2.0).epsilon
+    )  # a ratio: free of the scale
 
 
 def test_signal_and_noise_of_a_setting_have_the_condition_number_and_the_spectrum_that_it_names():
