@@ -168,8 +168,9 @@ def train(training: Training, evaluate: Callable, steps: int, every: int = 25, p
             for name, value in zip(curve, (step, round(loss.item(), 5), training.rate, accuracy), strict=True):
                 curve[name].append(value)
         if last:
-            return curve
+            break
         training.step(loss)
+    return curve
 
 
 def first_fall(training: Training, steps: int = 11) -> float:

@@ -35,7 +35,7 @@ STYLE: dict = {
     "figure.constrained_layout.use": True,
 }
 GREY = "#666666"
-METHODS = {  # how a name begins -> its look
+METHODS: dict[str, dict[str, Any]] = {  # how a name begins -> its look
     "multimodal": {"color": COLOURS[0], "linestyle": "-", "marker": "o"},
     "masked": {"color": COLOURS[1], "linestyle": "--", "marker": "s"},
     "PCA": {"color": COLOURS[2], "linestyle": "-.", "marker": "^"},

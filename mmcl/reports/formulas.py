@@ -69,6 +69,9 @@ class Renderer(IPythonRenderer):
     def latex_environment(self, name: str, body: str) -> str:
         return self.block_math(f"\\begin{{{name}}}{body}\\end{{{name}}}")
 
+    def block_html(self, html: str) -> str:
+        return super().block_html(html) if "<img" in html else html  # else the parser closes an open <details>
+
     def heading(self, text: str, level: int, **attrs) -> str:
         plain = re.sub(r"<math.*?</math>|<[^>]*>", "", text)
         anchor = re.sub(r"[^\w]+", "-", plain.lower()).strip("-") or "section"

@@ -16,7 +16,7 @@ from PIL import Image
 from mmcl.notebook.claims import claims_of
 from mmcl.reports import page
 from mmcl.reports.__main__ import main
-from mmcl.reports.formulas import RenderError, mathml
+from mmcl.reports.formulas import RenderError, markdown, mathml
 from mmcl.reports.parameters import (
     Parameter,
     UsageError,
@@ -449,6 +449,11 @@ def notebook_of(*cells):
 )
 def test_letters_bars_and_aligned_lines_are_typeset_as_browsers_need_them(formula, typeset):
     assert typeset in unescape(mathml(formula))
+
+
+def test_a_folded_answer_ends_where_the_notebook_closes_it():
+    html = str(markdown("<details><summary>Answer</summary>\n\nfor $r$ large\n\n</details>\n\nafter"))
+    assert html.index("large") < html.index("</details>") < html.index("after")
 
 
 @pytest.mark.parametrize(
