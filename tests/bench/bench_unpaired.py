@@ -71,7 +71,7 @@ def training(rows):
 
 
 def main():
-    """The benchmark of notebook 03; threads are one, as there."""
+    """The benchmark of chapter 13; threads are one, as there."""
     torch.set_num_threads(1)
     ratio, cosine, precision, seconds = quality(5000)
     share = ratio / float(bayes_top1(TESTS, 10, 0.3))
