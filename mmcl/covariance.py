@@ -50,7 +50,7 @@ def _walk(x: Tensor, x_tilde: Tensor, g1: Tensor, g2: Tensor, loss: ContrastiveL
     """`loss_and_covariance` of a few batch entries, in blocks of rows where n is large."""
     z, z_tilde = x @ g1.mT, x_tilde @ g2.mT
     diagonal = (z * z_tilde).sum(-1)
-    bound = float(z.norm(dim=-1).amax() * z_tilde.norm(dim=-1).amax())
+    bound = float(z.detach().norm(dim=-1).amax() * z_tilde.detach().norm(dim=-1).amax())
     n, batch = x.shape[-2], x.shape[:-2].numel()
     blocks = list(row_blocks(n, batch * n, KEEP if batch * n * n <= KEEP else BLOCK))
 
