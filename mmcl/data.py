@@ -152,7 +152,7 @@ def _noise_shape(kind: str, d: int, rank: int, normal: Callable[..., Tensor]) ->
     return variances.expand(*normal(0).shape[:-1], d).diag_embed()
 
 
-def _given(covariance, d: int) -> Tensor:
+def _given(covariance: Tensor, d: int) -> Tensor:
     covariance = torch.as_tensor(covariance, dtype=torch.float64)
     if (
         covariance.shape[-2:] != (d, d)

@@ -5,6 +5,7 @@ r dimensions: latent coordinates of variance 1, the same noise in both modalitie
 """
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import scipy.special
@@ -13,6 +14,8 @@ import torch
 from torch import Tensor
 
 from mmcl._checks import at_least, positive
+
+Numbers = float | Sequence[float] | Tensor
 
 
 def correlation(noise_std: float) -> float:
@@ -41,7 +44,7 @@ def information(rank: int, noise_std: float) -> float:
     return -rank / 2 * math.log(1 - c**2) if c < 1 else math.inf
 
 
-def bayes_top1(candidates, rank: int, noise_std: float) -> Tensor:
+def bayes_top1(candidates: Numbers, rank: int, noise_std: float) -> Tensor:
     """Best possible share of rows that find their partner among N candidates, the subspaces being known.
 
     The Bayes rule maximises log p(v|u)/p(v) over the candidates v: with u = U1^T x, v = U2^T x_tilde standardised,
@@ -77,7 +80,7 @@ def bayes_top1(candidates, rank: int, noise_std: float) -> Tensor:
     return _expected_power(np.log1p(-false.clip(max=1 - 1e-16)), outer[0][:, None] * inner, n)
 
 
-def inner_product_top1(candidates, rank: int, noise_std: float) -> Tensor:
+def inner_product_top1(candidates: Numbers, rank: int, noise_std: float) -> Tensor:
     """Share of rows whose partner has the largest inner product <U1^T x, U2^T x_tilde> among N candidates.
 
         E Phi( (m/(1 + s^2) + sqrt(s^2/(1 + s^2) + s^2) g) / sqrt(1 + s^2) )^(N-1),   m^2 ~ (1 + s^2) chi2_r,
@@ -100,7 +103,7 @@ def inner_product_top1(candidates, rank: int, noise_std: float) -> Tensor:
     return _expected_power(scipy.special.log_ndtr(score), outer[0][:, None] * (weight * scipy.stats.norm.pdf(g)), n)
 
 
-def exact_detection_bound(candidates, rank: int, noise_std: float) -> Tensor:
+def exact_detection_bound(candidates: Numbers, rank: int, noise_std: float) -> Tensor:
     """Lower bound on the probability that rule (4.2) finds all N true pairs and no other: the rank must exceed ~ log N.
 
         1 - N (N - 1) (1 + 1/kappa)^(-r/2),   kappa = 2 (1 + noise_std^2)^2 - 1,
@@ -126,7 +129,7 @@ def exact_detection_bound(candidates, rank: int, noise_std: float) -> Tensor:
     return (1 - n * (n - 1) * (1 + 1 / kappa) ** (-rank / 2)).clamp(min=0)
 
 
-def exact_detection(candidates, rank: int, noise_std: float) -> Tensor:
+def exact_detection(candidates: Numbers, rank: int, noise_std: float) -> Tensor:
     """Approximate probability that rule (4.2) finds all N true pairs and no other: exp(-2 N (1 - top1)).
 
     It counts 2N argmaxima, of rows and of columns, each wrong with probability 1 - `inner_product_top1`, as if they
@@ -163,7 +166,7 @@ def partition_threshold(per_class: float, n_images: float) -> float:
     return (1 - math.sqrt(n_images / (n_images + 4 * per_class**2))) / 2
 
 
-def _candidates(candidates, rank: int) -> Tensor:
+def _candidates(candidates: Numbers, rank: int) -> Tensor:
     at_least(1, rank=rank)
     n = torch.as_tensor(candidates, dtype=torch.float64)
     if not bool((n >= 1).all()):

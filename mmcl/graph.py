@@ -1,6 +1,7 @@
 """Many-to-many pairs (paper, Sections 3.3 and 5.1): graphs of pairs, their linear closed form, and Algorithm 2."""
 
 import warnings
+from collections.abc import Sequence
 
 import numpy as np
 import scipy.linalg
@@ -12,21 +13,20 @@ from torch import Tensor
 from mmcl._checks import all_finite, as_generator, as_rows, positive, share
 from mmcl.spectral import Fit, closed_form
 
+Labels = Sequence[int] | Tensor
 
-def class_graph(labels, labels_tilde, flip: float = 0.0, seed: int | torch.Generator = 0) -> Tensor:
+
+def class_graph(labels: Labels, labels_tilde: Labels, flip: float = 0.0, seed: int | torch.Generator = 0) -> Tensor:
     """Planted graph: an edge between rows of the same class, every entry then flipped with probability ``flip``.
 
     Args:
         labels, labels_tilde: (..., n1), (..., n2) integer classes, or clusters, of the rows of either modality.
-        flip: probability p in [0, 1]; 1/2 leaves no trace of the classes. With one seed a larger p <= 1/2 flips
-            what a smaller p flips, and more.
+        flip: probability p in [0, 1], else ValueError; 1/2 leaves no trace of the classes. With one seed a larger
+            p <= 1/2 flips what a smaller p flips, and more.
         seed: int or `torch.Generator`.
 
     Returns:
         (..., n1, n2) float64 of zeros and ones, E_ij = 1 where row i of one is paired with row j of the other.
-
-    Raises:
-        ValueError: if flip is not in [0, 1], or the batch dimensions of the labels do not broadcast.
 
     Reference: PMLR 206:4348, Section 5.1, where p' is the distortion rate.
 
@@ -244,6 +244,6 @@ def cluster(z: Tensor, z_tilde: Tensor, clusters: int, seed: int = 0, starts: in
     kmeans = sklearn.cluster.KMeans(clusters, n_init=starts, random_state=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", sklearn.exceptions.ConvergenceWarning)  # fewer clusters than asked for
-        labels = np.stack([kmeans.fit_predict(p) for p in points.reshape(-1, *points.shape[-2:]).numpy(force=True)])
-    labels = torch.as_tensor(labels, dtype=torch.int64).view(points.shape[:-1])
+        found = np.stack([kmeans.fit_predict(p) for p in points.reshape(-1, *points.shape[-2:]).numpy(force=True)])
+    labels = torch.as_tensor(found, dtype=torch.int64).view(points.shape[:-1])
     return labels[..., : z.shape[-2]], labels[..., z.shape[-2] :]

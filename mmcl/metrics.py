@@ -1,5 +1,7 @@
 """How good encoders are: the distance of subspaces, and retrieval."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -52,7 +54,7 @@ def orthonormal_columns(name: str, u: Tensor) -> Tensor:
     return q
 
 
-def top_k_accuracy(z: Tensor, z_tilde: Tensor, k: int = 1, targets=None) -> Tensor:
+def top_k_accuracy(z: Tensor, z_tilde: Tensor, k: int = 1, targets: Sequence[int] | Tensor | None = None) -> Tensor:
     """Share of rows of z whose own partner is among the k rows of z_tilde most similar by cosine.
 
     Args:
@@ -90,7 +92,7 @@ def top_k_accuracy(z: Tensor, z_tilde: Tensor, k: int = 1, targets=None) -> Tens
     if bool(((targets < 0) | (targets >= m)).any()):
         raise ValueError(f"targets run from {int(targets.min())} to {int(targets.max())}; allowed are 0 to {m - 1}")
     z, z_tilde = (torch.nn.functional.normalize(a, dim=-1) for a in (z, z_tilde))
-    hits = 0
+    hits = torch.zeros(z.shape[:-2], dtype=torch.int64, device=z.device)
     for here in row_blocks(n, m * z.shape[:-2].numel(), 2**22):
         similarity = z[..., here, :] @ z_tilde.mT
         own = similarity.gather(-1, targets[..., here].unsqueeze(-1))
@@ -98,7 +100,9 @@ def top_k_accuracy(z: Tensor, z_tilde: Tensor, k: int = 1, targets=None) -> Tens
     return hits.to(torch.float64) / n
 
 
-def class_accuracy(z: Tensor, z_tilde: Tensor, labels, labels_tilde, k: int = 1) -> float:
+def class_accuracy(
+    z: Tensor, z_tilde: Tensor, labels: Sequence[int] | Tensor, labels_tilde: Sequence[int] | Tensor, k: int = 1
+) -> float:
     """Share, among the k rows of z_tilde most similar by cosine to a row of z, that have its class; mean over rows.
 
     Args:
@@ -137,7 +141,7 @@ def class_accuracy(z: Tensor, z_tilde: Tensor, labels, labels_tilde, k: int = 1)
     return hits / (k * len(z))
 
 
-def relative_error(a, b) -> float:
+def relative_error(a: Sequence[float] | Tensor, b: Sequence[float] | Tensor) -> float:
     """||a - b|| / ||b||, Frobenius norms over all entries, as a float: 0 when equal.
 
     Example:

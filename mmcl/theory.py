@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mmcl._checks import share
 from mmcl.detection_theory import (  # noqa: F401  what is known about detection is found here too
+    Numbers,
     bayes_top1,
     correlation,
     exact_detection,
@@ -23,7 +24,13 @@ from mmcl.unimodal import leading_eigenvectors, without_diagonal
 
 
 def multimodal_error(
-    u1: Tensor, u2: Tensor, noise: Tensor, noise_tilde: Tensor, n: float, signal=1.0, wrong_share: float = 0.0
+    u1: Tensor,
+    u2: Tensor,
+    noise: Tensor,
+    noise_tilde: Tensor,
+    n: float,
+    signal: Numbers = 1.0,
+    wrong_share: float = 0.0,
 ) -> Tensor:
     """First-order root mean square of ||sinTheta(G1, U1)||_F for MMCL with the linear loss.
 
@@ -37,13 +44,10 @@ def multimodal_error(
         noise, noise_tilde: (..., d1, d1), (..., d2, d2) noise covariances.
         n: pairs.
         signal: variance of the latent coordinates, one number or r of them.
-        wrong_share: share of wrong pairs p_n, in [0, 1).
+        wrong_share: share of wrong pairs p_n, in [0, 1), else ValueError.
 
     Returns:
         (...,) predicted error of G1; swap the modalities for that of G2.
-
-    Raises:
-        ValueError: if wrong_share is not in [0, 1).
 
     Reference: sharpens PMLR 206:4348, Theorem 3.1.
 
@@ -61,7 +65,7 @@ def multimodal_error(
     return (own * other / n).sqrt() / (1 - wrong_share)
 
 
-def unimodal_error(u: Tensor, noise: Tensor, n: float, signal=1.0, masked: bool = True) -> Tensor:
+def unimodal_error(u: Tensor, noise: Tensor, n: float, signal: Numbers = 1.0, masked: bool = True) -> Tensor:
     """First-order root mean square of ||sinTheta(G, U)||_F for `fit_masked`, or for `fit_pca` with masked=False.
 
     The sum of two squares: the bias of the population eigenvectors of A = Sigma without its diagonal (or A = Sigma =
@@ -92,7 +96,7 @@ def unimodal_error(u: Tensor, noise: Tensor, n: float, signal=1.0, masked: bool 
     return (bias.square() + _variance(sigma, u.shape[-1], masked) / n).sqrt().clamp(max=u.shape[-1] ** 0.5)
 
 
-def masked_bias(u: Tensor, noise: Tensor, signal=1.0) -> Tensor:
+def masked_bias(u: Tensor, noise: Tensor, signal: Numbers = 1.0) -> Tensor:
     """||sinTheta||_F between U and what masked contrastive learning finds from infinitely many rows of one modality.
 
     That is the leading eigenspace of the covariance without its diagonal. For U drawn uniformly and any diagonal noise
@@ -111,7 +115,7 @@ def masked_bias(u: Tensor, noise: Tensor, signal=1.0) -> Tensor:
     return sin_theta(leading_eigenvectors(without_diagonal(_covariance(u, noise, signal)), u.shape[-1]).mT, u)
 
 
-def _covariance(u: Tensor, noise: Tensor, signal) -> Tensor:
+def _covariance(u: Tensor, noise: Tensor, signal: Numbers) -> Tensor:
     return (u * torch.as_tensor(signal, dtype=u.dtype)) @ u.mT + noise
 
 
@@ -129,7 +133,7 @@ def _variance(sigma: Tensor, r: int, masked: bool) -> Tensor:
 
 
 def overtaking_n(
-    u1: Tensor, u2: Tensor, noise: Tensor, noise_tilde: Tensor, signal=1.0, wrong_share: float = 0.0
+    u1: Tensor, u2: Tensor, noise: Tensor, noise_tilde: Tensor, signal: Numbers = 1.0, wrong_share: float = 0.0
 ) -> Tensor:
     """The n beyond which MMCL, wrong pairs included, has a smaller error than masked contrastive learning on x alone.
 
@@ -165,16 +169,13 @@ def effective_rank(a: Tensor) -> Tensor:
     return torch.where(norm > 0, trace / norm, 0)
 
 
-def epsilon_n(n, rank: int, noise: Tensor, noise_tilde: Tensor) -> Tensor:
+def epsilon_n(n: Numbers, rank: int, noise: Tensor, noise_tilde: Tensor) -> Tensor:
     """The rate eps_n = sqrt( (r + r(noise) + r(noise_tilde)) log(n + d1 + d2) / n ) of Theorem 8.1.
 
     Args:
         n: pairs, one number or a tensor of them.
         rank: latent dimension r.
         noise, noise_tilde: (..., d1, d1), (..., d2, d2) noise covariances; their effective ranks broadcast with n.
-
-    Returns:
-        float64 tensor.
 
     Reference: PMLR 206:4348, Theorem 8.1 and Corollary 8.1.
 
@@ -188,18 +189,21 @@ def epsilon_n(n, rank: int, noise: Tensor, noise_tilde: Tensor) -> Tensor:
 
 
 def rate_bound(
-    n, right_share, noise: Tensor, noise_tilde: Tensor, rank: int, constant: float = 1.0, factor: bool = False
+    n: Numbers,
+    right_share: Numbers,
+    noise: Tensor,
+    noise_tilde: Tensor,
+    rank: int,
+    constant: float = 1.0,
+    factor: bool = False,
 ) -> Tensor:
-    """The bound on both ||sinTheta||_F: min( sqrt r, (C/eta) sqrt r eps_n ), and with the factor of Theorem 8.1.
+    """The bound on both ||sinTheta||_F, min( sqrt r, (C/eta) sqrt r eps_n ): trivial once eta <= C eps_n.
 
     Args:
         n, right_share: pairs and share eta = 1 - p_n of right pairs; numbers or tensors that broadcast.
         noise, noise_tilde, rank: as for `epsilon_n`.
         constant: C, which the theorem leaves open; it depends on the strength and the conditioning of the signal.
         factor: whether to multiply by 1 + eps_n/eta as Theorem 8.1 does; Theorem 3.1 and Corollary 8.1 take it into C.
-
-    Returns:
-        float64 tensor. The bound says nothing once eta <= C eps_n.
 
     Reference: PMLR 206:4348, Theorem 3.1, Theorem 8.1, Corollary 8.1.
 
@@ -213,7 +217,7 @@ def rate_bound(
     return bound.clamp(max=rank**0.5)
 
 
-def algorithm_4_signal(nu, right_share) -> Tensor:
+def algorithm_4_signal(nu: Numbers, right_share: Numbers) -> Tensor:
     """What Algorithm 4 leaves of the signal in S: (nu eta - 1) U1 Z U2^T, negative for nu < 1/eta; nu = 1 is CLIP.
 
     Reference: PMLR 206:4348, Theorem 7.1 and eq. (7.5), where it is nu - 1 - nu p_n.
@@ -225,7 +229,7 @@ def algorithm_4_signal(nu, right_share) -> Tensor:
     return torch.as_tensor(nu, dtype=torch.float64) * torch.as_tensor(right_share, dtype=torch.float64) - 1
 
 
-def algorithm_4_factor(nu, right_share) -> Tensor:
+def algorithm_4_factor(nu: Numbers, right_share: Numbers) -> Tensor:
     """First-order error of Algorithm 4 over that with the n true pairs known, where all beta have their limits.
 
         sqrt(nu^2 - 2 nu eta + 1)/|nu eta - 1|
@@ -234,11 +238,7 @@ def algorithm_4_factor(nu, right_share) -> Tensor:
     wrong ones, -1 on hidden ones. The root is their mean square, the denominator `algorithm_4_signal`. The linear loss
     has 1/eta: smaller wherever nu > 1/(2 eta), so for all nu >= 1.1/eta of the theorem.
 
-    Args:
-        nu, right_share: numbers or tensors that broadcast.
-
-    Returns:
-        float64 tensor, infinite at nu = 1/eta.
+    Infinite at nu = 1/eta. Numbers and tensors broadcast.
 
     Reference: sharpens PMLR 206:4348, Theorem 7.1.
 

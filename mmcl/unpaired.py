@@ -1,7 +1,9 @@
 """Unpaired data (paper, Section 4): the loss (4.1), the edge rule (4.2), and Algorithm 1 as the two steps analysed."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -42,7 +44,7 @@ class UnpairedLoss(ExponentialLoss):
                 [ 1.0000, -0.5000]])
     """
 
-    def __init__(self, edges=None, tau: float = 1.0, nu: float = 1.0):
+    def __init__(self, edges: Tensor | Sequence[Sequence[int]] | None = None, tau: float = 1.0, nu: float = 1.0):
         positive(tau=tau)
         no_less_than(1, nu=nu)
         if edges is not None:
@@ -55,7 +57,7 @@ class UnpairedLoss(ExponentialLoss):
         edges = "largest entries" if self.edges is None else f"{len(self.edges)} edges"
         return f"UnpairedLoss({edges}, tau={self.tau:g}, nu={self.nu:g})"
 
-    def _prepare(self, s, start, bound):
+    def _prepare(self, s: Tensor, start: int, bound: float) -> tuple[Tensor, Tensor]:  # type: ignore[override]
         n, chosen = s.shape[-1], torch.zeros_like(s)
         if self.edges is None:
             if s.shape[-2] != n:
@@ -71,20 +73,20 @@ class UnpairedLoss(ExponentialLoss):
         chosen[..., row[here], column[here]] = 1
         return s / self.tau, chosen
 
-    def _totals(self, block, diagonal, start):
+    def _totals(self, block: tuple[Tensor, Tensor], diagonal: Tensor, start: int) -> tuple[Tensor, Tensor]:  # type: ignore[override]
         logits, chosen = block
         return torch.stack([logits.logsumexp(-1), (logits * chosen).sum(-1)], -2), logits.logsumexp(-2)
 
-    def _value(self, rows, columns, diagonal):
+    def _value(self, rows: Tensor, columns: Tensor, diagonal: Tensor) -> Tensor:
         push, pull = (rows[..., 0, :] + columns) / 2, self.nu * rows[..., 1, :]
         return self.tau * (push - pull).mean(-1)
 
-    def _apart(self, block, diagonal, start, rows, columns):
+    def _apart(self, block: Any, diagonal: Tensor, start: int, rows: Tensor, columns: Tensor) -> Tensor:
         logits, chosen = block
         p, q = (logits - rows[..., 0, :].unsqueeze(-1)).exp(), (logits - columns.unsqueeze(-2)).exp()
         return self.nu * chosen - (p + q) / 2
 
-    def _together(self, rows, columns, diagonal):
+    def _together(self, rows: Tensor, columns: Tensor, diagonal: Tensor) -> Tensor:
         return torch.zeros_like(diagonal)
 
 
@@ -196,13 +198,15 @@ def algorithm_1(
         >>> bool((found.edges[:, 0] == found.edges[:, 1]).all())
         True
     """
-    data = [as_rows("rows", a) for a in (x, x_tilde, x_unpaired, x_tilde_unpaired)]
-    if data[0].ndim > 2:
-        found = [algorithm_1(*one, rank, tau, nu) for one in zip(*data, strict=True)]
+    x_unpaired, x_tilde_unpaired = as_rows("x_unpaired", x_unpaired), as_rows("x_tilde_unpaired", x_tilde_unpaired)
+    if x_unpaired.ndim > 2:
+        entries = zip(x, x_tilde, x_unpaired, x_tilde_unpaired, strict=True)
+        found = [algorithm_1(*entry, rank=rank, tau=tau, nu=nu) for entry in entries]
         return SemiSupervised(*(torch.stack([getattr(f, a) for f in found]) for a in ("g1", "g2", "edges")))
-    first = fit(*data[:2], rank)
-    edges = detect_edges(*data[2:], first.g1, first.g2)
-    _, covariance = loss_and_covariance(*data[2:], first.g1, first.g2, UnpairedLoss(edges, tau, nu))
+    first = fit(x, x_tilde, rank)
+    edges = detect_edges(x_unpaired, x_tilde_unpaired, first.g1, first.g2)
+    loss = UnpairedLoss(edges, tau, nu)
+    _, covariance = loss_and_covariance(x_unpaired, x_tilde_unpaired, first.g1, first.g2, loss)
     second = closed_form(covariance, rank)
     return SemiSupervised(second.g1, second.g2, edges)
 

@@ -44,8 +44,8 @@ from mmcl.notebook.statistics import interval
 from mmcl.spectral import closed_form
 from mmcl.theory import partition_threshold
 
-if flips[0] != 0 or sorted(set(flips)) != flips or flips[-1] > 0.5 or 10 not in clusters:
-    raise ValueError("flips begin with 0 and rise to 0.5 at most; clusters hold 10")
+if flips[0] != 0 or sorted(set(flips)) != flips or flips[-1] > 0.5 or {0.3, 10} - {*flips, *clusters}:
+    raise ValueError("flips begin with 0, hold 0.3 and rise to 0.5 at most; clusters hold 10")
 inf, p = float("inf"), torch.tensor(flips, dtype=torch.float64)
 table, figure_1 = published("table_1"), published("figure_1")
 
@@ -185,22 +185,89 @@ claim("fig-1.threshold", "the printed curve with a partition falls to chance bet
 # %% [markdown]
 # ## 4 Why the printed run collapses at $p' = 0.3$
 # Table 1 has 0.628 without a partition at $p' = 0.2$ and 0.159 at 0.3. The closed form shows no
-# such cliff, nor do networks trained by AdamW. The published code trains by gradient descent on all
-# images at once and cuts its learning rate by 0.3 whenever the loss has not fallen by one part in
-# $10^4$ for ten steps (ReduceLROnPlateau). The loss averages over edges; the more edges, the slower
-# it falls. So noise alone can make the rule fire, and a run that has hardly begun is frozen.
+# such cliff, nor do networks trained by AdamW. The published code descends on all images at once,
+# and multiplies its learning rate by 0.3 whenever the loss has not fallen by one part in $10^4$ for
+# ten steps (ReduceLROnPlateau). The loss is a mean over edges: the more wrong edges, the smaller
+# its slope.
 #
-# The runs are stored, since a step of the published setting costs seconds; the command that makes
-# them is in the file.
+# So we ask: by how much does the loss fall in its first eleven steps? To first order that is the
+# squared gradient times the length of these steps, which one gradient per seed tells without
+# training. Where it is below $10^{-4}$, the rule cuts the rate before the run has begun, again and
+# again.
 
 # %%
 stored = json.loads(Path("stored/section_5_1.json").read_text())
-runs = [r for r in stored["runs"] if r["rows"] == "first" and r["clusters"] is None]
-rule = [r for r in runs if r["schedule"] == "published"]
-steady = [r for r in runs if r["schedule"] == "constant rate"]
-Markdown("| $p'$ | schedule | seed | steps | last rate | accuracy |\n|---|---|---|---|---|---|\n" + "\n".join(
+starts = [r for r in stored["starts"] if r["clusters"] is None]
+rates = sorted({r["flip"] for r in starts})
+fall = torch.tensor([[r["fall"] for r in starts if r["flip"] == q] for q in rates])
+ratio = fall / 1e-4
+where = {q: ratio[rates.index(q)] for q in rates}
+claim("table-1.rule-spares", f"p' = 0.2: the loss falls by {where[0.2].min():.1f} times what the rule "
+      "asks for, in every seed", where[0.2].min(), 1, (0, inf))
+claim("table-1.rule-freezes", f"p' = 0.35: it falls by {where[0.35].max():.2f} times that at most: the "
+      "rule cuts every run", where[0.35].max(), 1, (inf, 0))
+cleaned_starts = [r["fall"] / 1e-4 for r in stored["starts"] if r["clusters"] and r["flip"] == 0.3]
+claim("table-1.partition-spares", "after a partition with k = 10 it falls at p' = 0.3 by "
+      f"{min(cleaned_starts):.0f} times that at least: no cliff", min(cleaned_starts), 2, (0, inf))
+claim("table-1.rule-at-0.3", f"at p' = 0.3 the seeds lie between {where[0.3].min():.2f} and "
+      f"{where[0.3].max():.2f} times that: on the edge", (where[0.3].mean() - 1).abs(), 0, 0.25)
+
+# %%
+plain_runs = [r for r in stored["runs"] if r["rows"] == "first" and r["clusters"] is None]
+frozen = {(r["flip"], r["seed"]): r for r in plain_runs if r["rate"][-1] < 1e-4}
+steady = {(r["flip"], r["seed"]): r for r in plain_runs if r["schedule"] == "constant rate"}
+figure, (left, right) = plots.panels(columns=2, width=4.4, height=3.4)
+lines = {"fall of the loss": (ratio.mean(1), ratio.amin(1), ratio.amax(1))}
+plots.curves(left, rates, lines, "distortion rate $p'$", "fall in 11 steps / what the rule asks",
+             "The rule's threshold lies at 0.3", log="y", legend=None)
+plots.level(left, 1.0, "below: the rate is cut", at=0.05)
+plots.plain_ticks(left, rates)
+both = sorted(set(frozen) & set(steady))
+for name, runs in (("published rule", frozen), ("constant rate", steady)):
+    for q, number in both or sorted(runs):
+        run = runs[q, number]
+        plots.curves(right, run["step"], {name: run["accuracy"]}, "step", "test accuracy",
+                     f"p' = {q}: same start, with the rule and without", legend=None)
+right.get_lines()[-1].set_color(plots.COLOURS[1])
+plots.label_ends(right)
+show(figure, alt="Left: the fall of the loss in its first steps crosses what the plateau rule asks "
+                 "for at p' = 0.3. Right: from one start, with the rule it stops, without it learns on.")
+
+# %%
+head = "| $p'$ | schedule | seed | steps | last rate | accuracy |\n|---|---|---|---|---|---|\n"
+Markdown(head + "\n".join(
     f"| {r['flip']} | {r['schedule']} | {r['seed']} | {r['step'][-1]} | {r['rate'][-1]:.0e} | "
-    f"{r['accuracy'][-1]:.3f} |" for r in sorted(runs, key=lambda r: (r["flip"], r["schedule"], r["seed"]))))
+    f"{r['accuracy'][-1]:.3f} |" for r in plain_runs))
+
+# %% [markdown]
+# **What is left open.** A step of the published setting costs 60 billion operations, so only the
+# first steps of these runs are stored. Of four seeds at $p' = 0.3$ two were cut at once, one of
+# them frozen at 0.12. The published notebook draws "no partitioning" as the mean of five runs: four
+# frozen and one that learns would give the printed 0.159. That is a guess; the paper prints one
+# number.
+
+# %%
+cost = float((plain[:, 0] - plain[:, at[0.3]]).mean())
+Markdown("**So:** Algorithm 2 cleans the graph, up to $p' = 0.39$ in theory and in print; in closed "
+         f"form it saves little at 0.3, where noise alone costs {cost:.2f}. The printed collapse there "
+         "is the learning-rate rule's: the loss falls by what the rule asks for and not more.")
+
+# %% [markdown]
+# ## Exercises
+# **1.** At $p' = 0.3$ four of five edges are wrong. Why does the linear loss hardly care?
+# <details><summary>Answer</summary>Wrong edges are spread evenly, so in expectation they add a constant to
+# the graph, which centring removes. What is left is the clean S times (1 - 2p')/(1 - 2p' + 10p'),
+# and noise that 250,000 entries average out.</details>
+#
+# **2.** Why does the code's variant lose so much at $k = 5$, and Algorithm 2 as printed nothing?
+# <details><summary>Answer</summary>With five clusters two classes share a cluster. Filling in its block makes
+# partners of both classes; removing edges between clusters leaves the edges within as they
+# were.</details>
+#
+# **3.** Use `theory.partition_threshold` to find how many images of a class one needs to see
+# classes at $p' = 0.45$.
+# <details><summary>Answer</summary>The threshold solves m(1 - 2p') = sqrt(10 m p'(1 - p')): with p' = 0.45,
+# 0.1 m = sqrt(2.475 m), so m = 248.</details>
 
 # %%
 ledger()

@@ -78,7 +78,7 @@ def test_covariances_of_a_pair_in_both_orders_are_transposes(name):
 
 @pytest.mark.parametrize("name", ["linear", "clip"])
 def test_the_fit_never_raises_the_loss_and_ends_where_autograd_finds_no_slope(name):
-    views, rho = three_views(30, 3), 0.7
+    views, rho = three_views(15, 3), 0.7
     found = fit_modalities(views, 2, MEMBERS[name], rho, tol=1e-6)
     assert bool(found.converged)
     assert len(found.history) == found.steps + 1

@@ -124,7 +124,7 @@ def test_algorithm_4_refuses_bad_input_and_says_the_wrong_value(changed, message
 
 # ------------------------------------------------------------------ fits
 
-GRID = [(tau, rho) for tau in (0.5, 1.0, 2.0) for rho in (0.1, 0.5, 1.0)]
+GRID = [(0.5, 0.3), (0.5, 1.0), (1.0, 0.5), (2.0, 0.1), (2.0, 1.0)]
 
 
 def lbfgs(x, x_tilde, rank, tau, rho, seed):
@@ -155,7 +155,7 @@ def lbfgs(x, x_tilde, rank, tau, rho, seed):
 
 @pytest.mark.parametrize(("tau", "rho"), GRID)
 def test_clip_fit_is_the_minimum_that_lbfgs_finds_on_the_factors(tau, rho):
-    x, x_tilde = pairs(60, 9, 8, seed=21)
+    x, x_tilde = pairs(30, 9, 8, seed=21)
     value, g1, g2 = lbfgs(x, x_tilde, 2, tau, rho, seed=22)
     found = fit(x, x_tilde, 2, LOSSES["clip"](tau=tau), rho)
     assert bool(found.converged)
@@ -266,9 +266,9 @@ def test_fitted_encoders_are_balanced(name):
 
 
 def test_loss_at_tau_is_tau_times_the_loss_at_one_with_rho_tau_and_the_fits_have_equal_subspaces():
-    x, x_tilde = pairs(50, 7, 6, seed=30)
+    x, x_tilde = pairs(25, 7, 6, seed=30)
     one = fit(x, x_tilde, 2, LOSSES["clip"](tau=1.0), rho=0.4, tol=1e-10)
-    for tau in (0.25, 0.5, 2.0, 8.0):
+    for tau in (0.25, 8.0):
         found = fit(x, x_tilde, 2, LOSSES["clip"](tau=tau), rho=0.4 / tau, tol=1e-10)
         assert abs(float(found.loss) / (tau * float(one.loss)) - 1) < 1e-11
         assert relative(found.g1.mT @ found.g2, tau * one.g1.mT @ one.g2) < 1e-7
@@ -340,12 +340,13 @@ def test_inputs_are_not_mutated(name):
 
 
 def test_too_few_steps_are_not_called_convergence_and_enough_are():
-    x, x_tilde = pairs(40, 6, 5, seed=42)
+    x, x_tilde = pairs(20, 6, 5, seed=42)
     short = fit(x, x_tilde, 2, "clip", rho=0.1, max_steps=2)
     assert (short.steps, bool(short.converged)) == (2, False)
-    assert bool(fit(x, x_tilde, 2, "clip", rho=0.1).converged)
-    loose = fit(x, x_tilde, 2, "clip", rho=0.1, tol=1e-2)
-    assert loose.steps < fit(x, x_tilde, 2, "clip", rho=0.1).steps
+    loose, tight = (fit(x, x_tilde, 2, "clip", rho=0.1, tol=tol) for tol in (1e-2, 1e-6))
+    assert bool(loose.converged)
+    assert bool(tight.converged)
+    assert loose.steps < tight.steps
 
 
 def test_progress_is_silent_unless_asked_for(capsys):

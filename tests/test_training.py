@@ -144,14 +144,14 @@ def test_curvature_is_the_largest_eigenvalue_of_the_projected_hessian():
     assert abs(curvature(x, x_tilde, found.g1, found.g2, loss, steps=300) / expected - 1) < 1e-4
 
 
-@pytest.mark.parametrize(("tau", "rho"), [(0.5, 0.1), (1.0, 0.05), (0.5, 0.3)])
+@pytest.mark.parametrize(("tau", "rho"), [(0.5, 0.1), (0.5, 0.3)])
 def test_the_projected_iteration_converges_exactly_where_eta_times_rho_plus_curvature_is_below_two(tau, rho):
-    x, x_tilde = pairs(40, 6, 5, seed=11)
+    x, x_tilde = pairs(20, 6, 5, seed=11)
     loss = LOSSES["clip"](tau=tau)
     found = fit(x, x_tilde, 3, loss, rho, tol=1e-10, max_steps=3000)
     assert bool(found.converged)
     m = found.g1.mT @ found.g2
-    limit = 2 / (rho + curvature(x, x_tilde, found.g1, found.g2, loss, steps=300))
+    limit = 2 / (rho + curvature(x, x_tilde, found.g1, found.g2, loss, steps=60))
     distance = {}
     for share in (0.9, 1.1):
         g1 = found.g1 + 1e-5 * found.g1.norm() * normal(*found.g1.shape, seed=12)

@@ -82,7 +82,7 @@ def detect_and_refit(
         >>> bool(sin_theta(found.g1.mT, p.u1) < sin_theta(found.history[0].g1.mT, p.u1) / 2)
         True
 
-    Reference: arXiv 2302.06232, Section 4; notebook 03, sections 3 to 6.
+    Reference: PMLR 206:4348, Section 4; chapter 13_detection_limits.
     """
     p = cross_fit(x, x_tilde, x_unpaired, x_tilde_unpaired, rank, folds)
     how = checked(fdr, rule, score)

@@ -94,3 +94,27 @@ def loglog_slope(x: Sequence[float] | Tensor, y: Tensor) -> Tensor:
     x = torch.as_tensor(x, dtype=torch.float64).log()
     x = x - x.mean()
     return (y.log() * x).sum(-1) / x.square().sum()
+
+
+def slope_of_draws(x: Sequence[float] | Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+    """Log-log slope of a curve measured in independent draws, and its standard error.
+
+    The curve is the geometric mean over draws. The spread of log values about it is pooled over the points, so that
+    few draws do.
+
+    Args:
+        x: (t,) positive abscissae.
+        values: (..., t, draws) positive values, independent between points, at least 2 draws.
+
+    Returns:
+        slope (...,) and its standard error (...,).
+
+    Example:
+        >>> slope, error = slope_of_draws([1.0, 2.0, 4.0], torch.tensor([[8.0, 8.1], [4.1, 4.0], [2.0, 2.0]]))
+        >>> round(float(slope), 2), round(float(error), 3)
+        (-1.0, 0.008)
+    """
+    logs = values.log()
+    x = torch.as_tensor(x, dtype=torch.float64).log()
+    variance = logs.var(-1).mean(-1) / values.shape[-1]
+    return loglog_slope(x.exp(), logs.mean(-1).exp()), (variance / (x - x.mean()).square().sum()).sqrt()

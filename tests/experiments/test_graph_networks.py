@@ -141,6 +141,7 @@ def test_a_count_of_edges_other_than_their_own_lengthens_the_step_by_the_ratio(s
 def test_schedules_go_the_same_way_until_the_rule_first_cuts_and_a_frozen_run_ends(monkeypatch):
     images, edges = toy()
     monkeypatch.setattr(graph_networks, "FROZEN", 1e-5)
+    monkeypatch.setattr(graph_networks, "convolutional", dense)  # quick
     ruled = replace(PUBLISHED, plateau={"factor": 0.05, "patience": 2, "threshold": 0.5, "eps": 1e-12})
     a, b = (
         train(Training(images, images, edges, s), lambda f, g: 0.5, 12, 1)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from mmcl import graph
-from mmcl.experiments import section_5_1
+from mmcl.experiments import graph_networks, section_5_1
 from mmcl.experiments.graph_networks import SCHEDULES
 from mmcl.experiments.labelled import Labelled
 from mmcl.experiments.section_5_1 import Setting, experiment, main, prepare
@@ -98,6 +98,7 @@ def toy_runs():
 def test_a_file_made_in_two_goes_is_the_file_made_in_one(monkeypatch, tmp_path):
     for name, seed in (("load_fashion_mnist", 0), ("load_mnist", 1)):
         monkeypatch.setattr(section_5_1, name, lambda seed=seed: toys(seed))
+    monkeypatch.setattr(graph_networks, "convolutional", graph_networks.dense)  # quick
     monkeypatch.setattr(section_5_1, "runs", toy_runs)
     monkeypatch.setattr(section_5_1, "starts", lambda: toy_runs()[:1])
     whole, parts = tmp_path / "new" / "x.json", tmp_path / "parts.json"
@@ -114,7 +115,10 @@ def test_a_file_made_in_two_goes_is_the_file_made_in_one(monkeypatch, tmp_path):
         interrupted.setattr(section_5_1, "experiment", stops)
         with pytest.raises(KeyboardInterrupt):
             main(str(parts))
-    assert len(json.loads(parts.read_text())["runs"]) == 1
+    begun = json.loads(parts.read_text())
+    assert len(begun["runs"]) == 1
+    begun["runs"].append({"flip": 0.7})  # of a plan that was changed: it goes
+    parts.write_text(json.dumps(begun))
     main(str(parts), resume=True)
     a, b = (json.loads(path.read_text()) for path in (whole, parts))
     assert (a["starts"], a["runs"]) == (b["starts"], b["runs"])

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from mmcl.notebook.statistics import bootstrap, crossing, interval, loglog_slope
+from mmcl.notebook.statistics import bootstrap, crossing, interval, loglog_slope, slope_of_draws
 
 
 def test_slope_and_crossing_of_known_curves():
@@ -42,3 +42,15 @@ def test_the_bootstrap_of_a_mean_is_its_interval_and_keeps_the_dependence_of_sam
     difference = bootstrap(lambda m, k: m - k, a, a - 1)
     for limit in difference:
         torch.testing.assert_close(limit, torch.ones(3, dtype=a.dtype))
+
+
+def test_slope_of_draws_is_off_by_its_standard_error():
+    x, generator = torch.tensor([1.0, 2.0, 5.0, 9.0], dtype=torch.float64), torch.Generator().manual_seed(2)
+    noise = torch.randn(2000, 4, 12, generator=generator, dtype=torch.float64)
+    values = x.unsqueeze(-1) ** -0.7 * (0.2 * noise).exp()
+    slope, error = slope_of_draws(x, values)
+    z = (slope + 0.7) / error
+    assert abs(float(z.mean())) < 4 / 2000**0.5
+    # t with 44 degrees of freedom has the standard deviation 1.023; that of 2,000 is known to 1.6 %
+    assert float(z.std()) == pytest.approx(1.023, rel=0.065)
+    torch.testing.assert_close(slope, loglog_slope(x, values.log().mean(-1).exp()))
