@@ -374,8 +374,8 @@ claim("ours.digits.subspace", "digits: sinTheta to L-BFGS", sin_theta(ours.g1.mT
 # 16 as the unit. CLIP is fitted to the whitened views.
 
 # %%
-splits = [digits.digits_views(seed=seed + k) for k in range(splits)]
-train, test = ([torch.stack([getattr(v, name + end) for v in splits]) for name in ("x", "x_tilde")] for end in ("", "_test"))
+parts = [digits.digits_views(seed=seed + k) for k in range(splits)]
+train, test = ([torch.stack([getattr(v, name + end) for v in parts]) for name in ("x", "x_tilde")] for end in ("", "_test"))
 test = [b - a.mean(-2, keepdim=True) for a, b in zip(train, test, strict=True)]
 train = [a - a.mean(-2, keepdim=True) for a in train]
 whiten = [covariance.whitening(a, ridge=1.0) for a in train]
