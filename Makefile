@@ -119,7 +119,7 @@ test: | $(ENVIRONMENT) ## ruff, pairs, pytest, and all notebooks at small sizes 
 	@$(MAKE) lint
 	@$(MAKE) check-pairs
 	@$(PYTHON) -m pytest
-	@$(MAKE) reports PROFILE=smoke
+	@$(MAKE) -j2 reports PROFILE=smoke
 
 test-fast: | $(ENVIRONMENT) ## the tests of the mathematics alone, for the loop while coding
 	@$(PYTHON) -m pytest -m "not kernel and not browser and not slow"

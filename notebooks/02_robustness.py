@@ -271,8 +271,9 @@ Markdown(f"**So:** $C={C:.2f}$ bounds {count} settings, whose own constants run 
 #
 # **Erratum.** The first display fails for $p_n>0$: the mean of $S$ is $(1-p_n)U_1\Sigma U_2^\top$,
 # as the proof itself says. The limit needs the factor $1-p_n$. The bound on the errors is right.
-# **Why.** From a matrix of rank $r$, $\rho\,G_1^\top G_2=\mathrm{SVD}_r(S)$ is at most twice as far
-# as $S$. This is (8.3), which holds with $(1-p_n)U_1\Sigma U_2^\top$ and is printed without.
+# **Why.** $\rho\,G_1^\top G_2=\mathrm{SVD}_r(S)$, and for any $B$ of rank $r$
+# $\lVert\mathrm{SVD}_r(S)-B\rVert\le2\lVert S-B\rVert$. (8.3) is this with $B=U_1\Sigma U_2^\top$,
+# for which the right side does not vanish; with $(1-p_n)B$ it does.
 
 # %%
 def from_limits(n):  # distances of rho G1^T G2 = SVD_r(S) from the printed and the right limit
@@ -293,7 +294,8 @@ claim("thm-8.1.right-limit", f"with the factor $1-p_n$ the distance falls as n t
 
 # %% [markdown]
 # How fast may $\eta$ fall? The corollary wants $\eta\sqrt n\to\infty$, up to a logarithm. With
-# $\eta=n^{-a}$ the error should go as $n^{a-1/2}$ if $a<\frac12$, and stay if $a\ge\frac12$.
+# $\eta=n^{-a}$ the error should go as $n^{a-1/2}$ if $a<\frac12$, and stay if $a\ge\frac12$: below
+# $\sqrt r$, since strangers correlate by chance, most along directions of large variance.
 
 # %%
 powers, easy = (0.0, 0.25, 0.5, 0.75), dict(d1=10, d2=10, rank=2, noise_std=0.5, draws=draws + 24)
@@ -428,7 +430,8 @@ claim("abstract-ii.overtaking", f"MMCL overtakes masking at n = {met:.0f} [{low:
       f"predicted {star:.0f} (allowed 30 %)", met / star, 1, 0.3)
 
 # %% [markdown]
-# **Where it stops holding, for one modality.** Half of the pairs are wrong, noise 1:
+# **Where it stops holding, for one modality.** The same share of pairs is wrong, noise 1:
+#
 # - *a signal axis*: $U_1$ contains the coordinate $e_1$; noise $I+\frac12ww^\top$, $w$ random and
 #   orthogonal to $U_1$. Masking erases $e_1$: its incoherence condition is needed. MMCL has none.
 # - *unequal variances*: $r$ noise coordinates have variance 4, the others 0.2 to 1. PCA (linear

@@ -135,7 +135,7 @@ def detect_pairs(
         (True, True)
 
     Reference: V. Vovk, Cross-conformal predictors, 2015 (the p-values); Bates, Candes, Lei, Romano, Sesia, Testing for
-    outliers with conformal p-values, Annals of Statistics 2023 (with Benjamini-Hochberg); chapter 13, sections 3, 4.
+    outliers with conformal p-values, Annals of Statistics 2023 (with Benjamini-Hochberg); chapter 13_detection_limits.
     """
     p = cross_fit(x, x_tilde, x_unpaired, x_tilde_unpaired, fit.g1.shape[-2], folds)
     before = getattr(fit, "pairs", torch.empty(0, 2, dtype=torch.int64))

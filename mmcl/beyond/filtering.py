@@ -58,7 +58,7 @@ def filtered_fit(x: Tensor, x_tilde: Tensor, rank: int, threshold: float = 0.5) 
         tensor(True)
 
     Reference: Pareek, Oh, Du, Understanding the Gain from Data Filtering in Multimodal Contrastive Learning, NeurIPS
-    2025 (one split, teacher and student); notebook 02, section 7.
+    2025 (one split, teacher and student); chapter 14_filtering.
     """
     x, x_tilde = paired(x, x_tilde)
     n, d1 = x.shape[-2:]

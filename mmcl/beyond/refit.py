@@ -82,7 +82,7 @@ def detect_and_refit(
         >>> bool(sin_theta(found.g1.mT, p.u1) < sin_theta(found.history[0].g1.mT, p.u1) / 2)
         True
 
-    Reference: ours, for PMLR 206:4348, Section 4; chapter 13, sections 2 to 5.
+    Reference: PMLR 206:4348, Section 4; chapter 13_detection_limits.
     """
     p = cross_fit(x, x_tilde, x_unpaired, x_tilde_unpaired, rank, folds)
     how = checked(fdr, rule, score)

@@ -70,7 +70,7 @@ def noisy_graphs(
     Raises:
         ValueError: if a class has too few rows, or a number is out of range.
 
-    Reference: PMLR 206:4348-4380, Section 5.1; notebook 04.
+    Reference: PMLR 206:4348-4380, Section 5.1; chapter 05_many_to_many.
     """
     found = []
     for number in tqdm(range(seed, seed + draws), desc="graphs", unit="draw", disable=not progress):

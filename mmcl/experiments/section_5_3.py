@@ -1,7 +1,7 @@
 """Section 5.3 as published, over several draws of the pairs, and its stored results.
 
-``python -m mmcl.experiments.section_5_3 notebooks/stored/section_5_3.json`` makes the stored results that notebook
-04 draws: a quarter of an hour on one idle core, data from the folder in MMCL_DATA or downloaded.
+``python -m mmcl.experiments.section_5_3 notebooks/stored/section_5_3.json`` makes the stored results that chapter
+06_real_data draws: a quarter of an hour on one idle core, data from the folder in MMCL_DATA or downloaded.
 """
 
 import datetime
