@@ -123,12 +123,10 @@ def sin_theta_limit(
         >>> [round(float(e), 3) for e in sin_theta_limit(0.1, 0.1, [2.0, 1.0, 1.0], 1, 1, right_share=0.5)]
         [1.007, 1.007]
     """
-    signals = torch.atleast_1d(torch.as_tensor(signals, dtype=torch.float64))
-    others = (torch.as_tensor(t, dtype=torch.float64).unsqueeze(-1) for t in (aspect, aspect_tilde))
-    stds = (torch.as_tensor(t, dtype=torch.float64).unsqueeze(-1) for t in (noise_std, noise_std_tilde))
-    eta = torch.as_tensor(right_share, dtype=torch.float64).unsqueeze(-1)
-    found = outliers(*others, signals, *stds, eta)
-    rank = signals.shape[-1]
+    given = (aspect, aspect_tilde, noise_std, noise_std_tilde, right_share)
+    a, b, s1, s2, eta = (torch.as_tensor(t, dtype=torch.float64).unsqueeze(-1) for t in given)
+    variances = torch.atleast_1d(torch.as_tensor(signals, dtype=torch.float64))
+    found, rank = outliers(a, b, variances, s1, s2, eta), variances.shape[-1]
     order = found.value.nan_to_num(nan=0).flatten(-2).argsort(-1, descending=True)[..., :rank]
     first, second = (o.flatten(-2).gather(-1, order).sum(-1) for o in (found.u, found.v))
     return (rank - first).clamp(min=0).sqrt(), (rank - second).clamp(min=0).sqrt()

@@ -94,7 +94,7 @@ def paired_outliers(
         )
 
     values, vectors, edge = _crossings(value, matrix, 2.0)
-    return SpikedLimit(*map(torch.as_tensor, (values, vectors[:, :k], vectors[:, k:])), edge)
+    return SpikedLimit(values, vectors[:, :k], vectors[:, k:], edge)
 
 
 def unimodal_outliers(directions: Tensor, within: Tensor, noise: Tensor, n: int, masked: bool = False) -> SpikedLimit:
@@ -144,7 +144,7 @@ def unimodal_outliers(directions: Tensor, within: Tensor, noise: Tensor, n: int,
         return np.linalg.inv(bulk.axes.T @ (bulk.axes / shifted[:, None])) - (1 + p) * bulk.within
 
     values, vectors, edge = _crossings(value, matrix, 1.0)
-    return SpikedLimit(*map(torch.as_tensor, (values, vectors, vectors)), edge)
+    return SpikedLimit(values, vectors, vectors, edge)
 
 
 class _Bulk:
@@ -181,7 +181,7 @@ class _Bulk:
 
 def _crossings(
     value: Callable[[float], float], matrix: Callable[[float], np.ndarray], norm: float
-) -> tuple[np.ndarray, np.ndarray, float]:
+) -> tuple[Tensor, Tensor, float]:
     """Where eigenvalues of M(p) cross 0 between p = 0, which is infinity, and the p of the edge, where value is least.
 
     Returns the values there, null vectors with c^T (dM/dvalue) c = norm, and the value at the edge.
@@ -199,4 +199,4 @@ def _crossings(
         values.append(value(p))
         vectors.append(c * np.sqrt(norm / slope))
     size = len(matrix(end))
-    return np.array(values), np.array(vectors).reshape(-1, size), float(found.fun)
+    return torch.tensor(values).double(), torch.as_tensor(np.array(vectors).reshape(-1, size)), float(found.fun)
