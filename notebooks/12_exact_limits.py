@@ -151,8 +151,8 @@ kept = {step: mean_overlap(eta, n) / mean_overlap(eta, n // 8) for step, eta in 
 claim("ours.limits.threshold", f"with eight times the rows and dimensions {kept[-0.2]:.0%} of the "
       f"overlap is left at 0.2 below the threshold {critical[0.5, 0.5]:.2f}, {kept[0.2]:.0%} at "
       "0.2 above it: at least 1.4 times as much", kept[0.2] / kept[-0.2], 1.4, (0, math.inf))
-Markdown("**So:** with noise as strong as the signal and $d_1=d_2=n$, " + (
-    f"{critical[1.0, 1.0]:.0%} of the pairs must be right, or the linear loss learns nothing."))
+Markdown(f"**So:** with a signal of {shapes[1.0, 1.0]:g} times the noise and $d_1=d_2=n$, "
+         f"{critical[1.0, 1.0]:.0%} of the pairs must be right, or the linear loss learns nothing.")
 
 # %% [markdown]
 # ## 2 When two modalities beat one
@@ -160,7 +160,9 @@ Markdown("**So:** with noise as strong as the signal and $d_1=d_2=n$, " + (
 # wrong pairs can make a second modality worse than none. PCA of the joined rows $(x,\tilde x)$ has
 # $\sqrt{2a}/(1+\eta)$ for equal modalities. The least that *any* method needs is, by a heuristic
 # (linear stability of message passing), $\alpha = \sqrt{a/(1+\eta^2)}$. CCA, which whitens first,
-# needs $a+b<1$ and here $\alpha>1.37$ at $\eta=1$: whitening lifts the noise as well.
+# needs $a+b<1$ and here $\alpha>1.37$ at $\eta=1$: whitening lifts the noise as well. (For strong
+# signals PCA and multimodal learning have the same error at $\eta=1$ and equal noise, to first
+# order; the difference is at the threshold.)
 #
 # > **Ours.** Multimodal learning sees weaker signals than PCA if and only if $\eta>\eta^*$, the
 # > $\eta_c$ of a signal at PCA's threshold; for equal modalities
@@ -202,8 +204,8 @@ plots.curves(ax, fine, lines, r"share $\eta$ of right pairs", r"signal to noise 
              every=[])
 ax.plot([star], [a**0.5], "o", color="black")
 ax.annotate(rf"$\eta^*={star:.2f}$", (star, a**0.5), xytext=(4, 5), textcoords="offset points")
-ax.text(0.02, 0.77, "PCA sees it,\nmultimodal does not", fontsize=9)
-ax.text(0.83, 0.46, "only pairs see it", fontsize=9)
+ax.text(0.02, 0.77, "PCA sees it,\nmultimodal not", fontsize=9)
+ax.text(0.985, 0.47, "only pairs see it", fontsize=9, ha="right")
 ax.set_ylim(0.3, 0.9)
 show(figure, alt="Least signal that is seen against the share of right pairs: falling lines for "
                  "multimodal learning, joint PCA and Bayes; PCA is level and meets multimodal at "
