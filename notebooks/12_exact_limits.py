@@ -313,7 +313,8 @@ show(figure, alt="Error against the share of right pairs on logarithmic axes: me
 # > **Ours.** The signal stays on top if and only if $F(a/\alpha_w)<0$, that is $\eta >
 # > \sqrt a\,(\alpha_w/\alpha-1)/\sqrt{\alpha_w+a}$ for equal modalities.
 #
-# As $n$ grows this goes to 0 like $n^{-1/2}$. So noise with structure within a modality is the case
+# Above it the overlap is that of section 1, as if the noise had no structure. As $n$ grows this
+# share goes to 0 like $n^{-1/2}$. So noise with structure within a modality is the case
 # for pairs, even mostly wrong ones.
 
 # %%
