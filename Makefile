@@ -23,7 +23,7 @@ endif
 MAKEFLAGS += --no-print-directory --no-builtin-rules
 .DEFAULT_GOAL := reports
 .DELETE_ON_ERROR:
-.PHONY: help reports test test-fast lint pairs check-pairs outputs readme report sweep parameters bench lab lock clean distclean check-python
+.PHONY: help reports test test-fast lint pairs check-pairs outputs readme report sweep seeds parameters bench lab lock clean distclean check-python
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -92,6 +92,9 @@ report: | $(ENVIRONMENT) ## one notebook with other parameters: make report NB=0
 
 sweep: | $(ENVIRONMENT) ## a grid of parameters: make sweep NB=01 GRID=grid.yaml [J=2]
 	@$(PYTHON) -m mmcl sweep "$(NB)" "$(GRID)" --profile $(PROFILE) -j $(or $(J),1)
+
+seeds: | $(ENVIRONMENT) ## how often each claim holds at small sizes: make seeds [N=30] [NB=02] [J=2]
+	@$(PYTHON) -m mmcl seeds $(or $(NB),$(NAMES)) -n $(or $(N),30) -j $(or $(J),1) -o build/seeds
 
 parameters: | $(ENVIRONMENT) ## the parameters of a notebook and their meaning: make parameters NB=01
 	@$(PYTHON) -m mmcl parameters "$(NB)"

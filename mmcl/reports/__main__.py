@@ -66,6 +66,16 @@ def _sweep(args) -> int:
     return int(stopped + failing > 0)
 
 
+def _seeds(args) -> int:
+    from mmcl.reports import seeds
+
+    if min(args.n, args.j) < 1:
+        raise UsageError(f"-n {args.n} -j {args.j}: give at least one seed and one process")
+    sources = [find_notebook(name) for name in args.notebooks]
+    print(seeds.table([row for source in sources for row in seeds.seeds(source, args.n, args.o, args.profile, args.j)]))
+    return 0
+
+
 def _run(args) -> int:
     problem = run.run(args.source, args.target, choose_parameters(args.source, args.profile, args.p))
     if problem:
@@ -141,10 +151,15 @@ def _questions(command) -> None:
     sub.add_argument("-j", type=int, default=1, metavar="N", help="processes, one thread each (default 1)")
     sub.add_argument("--scheduler", metavar="tcp://HOST:PORT", help="run on the workers of this dask cluster instead")
     _common(sub)
+    sub = command(_seeds, "run notebooks with fresh seeds and say how often each claim holds")
+    sub.add_argument("notebooks", metavar="NB", nargs="+", help=_NB)
+    sub.add_argument("-n", type=int, default=30, metavar="N", help="seeds (default 30)")
+    sub.add_argument("-j", type=int, default=1, metavar="N", help="processes, one thread each (default 1)")
+    _common(sub, profile="smoke")
 
 
-def _common(sub) -> None:
-    sub.add_argument("--profile", default="default", help="profile of notebooks/profiles.yaml to begin with")
+def _common(sub, profile: str = "default") -> None:
+    sub.add_argument("--profile", default=profile, help="profile of notebooks/profiles.yaml to begin with")
     sub.add_argument("-o", type=Path, default=Path("reports"), metavar="FOLDER", help="default: reports")
 
 
