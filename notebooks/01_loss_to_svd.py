@@ -421,7 +421,7 @@ plots.curves(left, np.arange(steps), lines, "gradient steps on CLIP",
              "The encoder turns to the top singular\nvectors, its late steps away from them",
              legend="ends", every=10)
 left.set_ylim(0, 1.05)
-plots.level(left, rank / d1, "random direction")
+plots.level(left, rank / d1, "a random direction", at=0.6)
 right.bar(np.arange(1, len(strength) + 1), strength, color=plots.GREY, label="noise")
 for name, k in {"learnt": learnt > 0.5, "left out": (learnt < 0.5) & shared}.items():
     right.bar(k.nonzero().flatten() + 1, strength[k], label=name)
