@@ -7,6 +7,7 @@ there is an environment, so only the standard library is imported here, and noth
 from __future__ import annotations
 
 import ast
+import os
 import sys
 from functools import lru_cache
 from pathlib import Path
@@ -125,4 +126,7 @@ def rules(notebooks: list[Path]) -> str:
 
 
 if __name__ == "__main__":
-    Path(sys.argv[1]).write_text(rules([Path(p) for p in sys.argv[2:]]), "utf-8")
+    target = Path(sys.argv[1])
+    part = target.with_name(f".{target.name}.{os.getpid()}.part")  # nothing of the package is here, nor `write_whole`
+    part.write_text(rules([Path(p) for p in sys.argv[2:]]), "utf-8")
+    part.replace(target)

@@ -310,7 +310,7 @@ def test_a_sweep_on_a_dask_cluster_ends_complete_though_a_worker_process_is_kill
 def test_a_scheduler_that_does_not_answer_ends_in_one_sentence(source, capsys):
     pytest.importorskip("distributed")
     assert run(source, "n: [2, 3]\n", "--scheduler", "tcp://127.0.0.1:1")[0] == 2
-    assert "no dask scheduler answers at tcp://127.0.0.1:1" in capsys.readouterr().err
+    assert "no dask scheduler answers at 'tcp://127.0.0.1:1'" in capsys.readouterr().err
 
 
 def test_a_grid_file_that_cannot_be_read_is_a_mistake_of_use(tmp_path):
