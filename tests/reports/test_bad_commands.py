@@ -32,7 +32,7 @@ FILES = {
     "itself.yaml": b"n: &a [*a]\n",
     "tag.yaml": b"n: !!int abc\n",
     "python.yaml": b"n: !!python/name:os.system\n",
-    "deep.yaml": b"n: " + b"[" * 100_000,
+    "deep.yaml": b"n: " + b"[" * 1000,
     "digits.yaml": b"n: " + b"9" * 5000,
     "key.yaml": b"? [n]\n: 3\n",
     "mapping.yaml": b"n: {a: 1}\n",
@@ -46,7 +46,7 @@ FILES = {
     "bytes.run.ipynb": b"\xff\0\xff",
     "null.run.ipynb": b"null",
     "list.run.ipynb": b"[]",
-    "deep.run.ipynb": b"[" * 100_000,
+    "deep.run.ipynb": b"[" * 1000,
     "cells.run.ipynb": json.dumps({"nbformat": 4, "nbformat_minor": 5, "metadata": {"mmcl": {}}, "cells": 3}).encode(),
     "old.run.ipynb": json.dumps({"nbformat": 3, "metadata": {}, "worksheets": []}).encode(),
     "plain.run.ipynb": nbformat.writes(nbformat.v4.new_notebook()).encode(),
@@ -59,7 +59,7 @@ FILES = {
 REPORTS = [
     ["01", "-p", "n=" + 5000 * "9"],
     ["01", "-p", "n=!!int abc"],
-    ["01", "-p", "n=" + 100_000 * "["],
+    ["01", "-p", "n=" + 1000 * "["],
     ["01", "-p", "n=*n"],
     ["01", "-p", "n=&a [*a]"],
     ["01", "-p", "n=2.5"],
@@ -123,7 +123,7 @@ SWEEPS = [
     ["01", "grid.yaml", "--profile", "number"],
     ["01", "grid.yaml", "-o", "list.yaml"],
 ]
-SCHEDULERS = ["x", "", "tcp://", "tcp://127.0.0.1:99999", "http://127.0.0.1:1", "tcp://[", "127.0.0.1:x", "\n"]
+SCHEDULERS = ["x", "", "tcp://", "http://127.0.0.1:1", "tcp://[", "127.0.0.1:x", "\n"]
 STEPS = [
     *(["render", name, "x.html"] for name in FILES if name.endswith(".ipynb")),
     ["render", "missing.run.ipynb", "x.html"],
@@ -162,18 +162,25 @@ values: {"01": [1]}
 """
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    made = tmp_path_factory.mktemp("bad")
+    (made / "notebooks").mkdir()
+    return made
+
+
 @pytest.fixture
-def place(tmp_path, monkeypatch):
+def place(folder, monkeypatch):
     """A folder with everything that is wrong in some way; no kernel starts there."""
-    (tmp_path / "notebooks").mkdir()
-    for name, content in FILES.items():
-        (tmp_path / "notebooks" / name if name.endswith(".py") else tmp_path / name).write_bytes(content)
-    (tmp_path / "notebooks" / "01_toy.py").write_text(CHAPTER)
-    (tmp_path / "notebooks" / "profiles.yaml").write_text(PROFILES)
-    monkeypatch.chdir(tmp_path)
+    chapters = {"01_toy.py": CHAPTER.encode(), "profiles.yaml": PROFILES.encode()}
+    for name, content in (FILES | chapters).items():
+        path = folder / ("notebooks" if name.endswith(".py") or name in chapters else "") / name
+        if not path.exists():  # the index takes some away
+            path.write_bytes(content)
+    monkeypatch.chdir(folder)
     for module in ("answer", "run", "sweep"):
         monkeypatch.setattr(f"mmcl.reports.{module}.execute", lambda *_, **__: pytest.fail("a kernel was started"))
-    return tmp_path
+    return folder
 
 
 def ended(arguments, capsys):
@@ -224,7 +231,7 @@ def test_a_sweep_of_more_points_than_the_limit_is_for_who_raises_it(place, capsy
     assert "billion.yaml has 1,000,000 points, more than 999,999; take fewer values, or raise --limit" in message
 
 
-def test_a_full_disk_and_a_name_too_long_for_sockets_end_in_one_sentence(place, capsys, monkeypatch):
+def test_a_full_disk_ends_in_one_sentence_and_leaves_nothing(place, capsys, monkeypatch):
     from mmcl import _files
 
     def full(*_):
@@ -233,9 +240,9 @@ def test_a_full_disk_and_a_name_too_long_for_sockets_end_in_one_sentence(place, 
     notebook = nbformat.v4.new_notebook(metadata={"mmcl": {"problem": ""}})
     Path("good.run.ipynb").write_text(nbformat.writes(notebook))
     monkeypatch.setattr(_files.os, "fsync", full)
-    status, message = ended(["render", "good.run.ipynb", "x.html"], capsys)
-    assert (status, message) == (1, "mmcl: No space left on device: x.html\n")
-    assert not list(place.glob("*x.html*"))
+    status, message = ended(["render", "good.run.ipynb", "full.html"], capsys)
+    assert (status, message) == (1, "mmcl: No space left on device: full.html\n")
+    assert not list(place.glob("*full.html*"))
 
 
 def test_a_folder_of_temporary_files_with_a_long_name_ends_in_one_sentence(tmp_path, monkeypatch, capsys):
