@@ -21,7 +21,9 @@ sizes: list = [1, 2]  # sizes
 label: str | None = None  # a label
 fast: bool = False  # whether
 """
-BOMB = "a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + "".join(f"{c}: &{c} [{9 * f'*{b}, '}]\n" for b, c in zip("abcdefgh", "bcdefghi"))
+BOMB = "a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + "".join(
+    f"{c}: &{c} [{9 * f'*{b}, '}]\n" for b, c in zip("abcdefgh", "bcdefghi")
+)
 FILES = {
     "list.yaml": b"- n\n",
     "word.yaml": b"n\n",
