@@ -1,6 +1,7 @@
 """Input checks shared by the module: each error names the wrong value, what is allowed, and what to do."""
 
 import math
+import warnings
 from collections.abc import Collection
 from typing import Any
 
@@ -25,9 +26,11 @@ def as_tensor(name: str, x: Any) -> Tensor:
     except (ValueError, TypeError, RuntimeError, OverflowError) as error:
         raise ValueError(f"{name} is no array of numbers ({' '.join(str(error).split())[:100]})") from None
     if a.dtype.kind not in "biuf":
-        raise ValueError(f"{name} is {_shown(x)}, which numpy makes {a.dtype} of; give an array of real numbers")
-    single = a.dtype.kind == "f" and a.dtype.itemsize == 4
-    return torch.from_numpy(np.require(a, np.float32 if single else np.float64, ["C", "W"]))
+        raise ValueError(f"{name} is {shown(x)}, which numpy makes {a.dtype} of; give an array of real numbers")
+    a = np.require(a, np.float32 if a.dtype.kind == "f" and a.dtype.itemsize == 4 else np.float64, "C")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # an array that is not to be written to: nothing here does
+        return torch.from_numpy(a)
 
 
 def as_rows(name: str, x: Any) -> Tensor:
@@ -126,8 +129,14 @@ def as_labels(name: str, labels: Any) -> Tensor:
     """Classes (..., n) as int64."""
     found = as_tensor(name, labels)
     if found.ndim < 1 or not bool((found == found.round()).all()):
-        raise ValueError(f"{name} = {_shown(labels)}; give integers, one a row")
+        raise ValueError(f"{name} = {shown(labels)}; give integers, one a row")
     return found.long()
+
+
+def has_encoders(fit: Any) -> None:
+    """Raise unless ``fit`` has encoders."""
+    right = isinstance(getattr(fit, "g1", None), Tensor) and isinstance(getattr(fit, "g2", None), Tensor)
+    _demand(right, "fit", fit, "give encoders .g1 and .g2, as of mmcl.spectral.fit")
 
 
 # ---------------------------------------------------------------- numbers
@@ -141,7 +150,7 @@ def _real(value: Any) -> float:
         return math.nan
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
     """A value in one line."""
     text = " ".join((repr if isinstance(value, str) else str)(value).split())
     return text if len(text) <= 60 else f"{text[:57]}..."
@@ -149,7 +158,7 @@ def _shown(value: Any) -> str:
 
 def _demand(right: bool, name: str, value: Any, allowed: str) -> None:
     if not right:
-        raise ValueError(f"{name} = {_shown(value)}; {allowed}")
+        raise ValueError(f"{name} = {shown(value)}; {allowed}")
 
 
 def rank_at_most(rank: Any, *dims: int) -> int:
@@ -181,6 +190,12 @@ def share(**values: Any) -> None:
     """Raise unless every named value lies in [0, 1]."""
     for name, value in values.items():
         _demand(0 <= _real(value) <= 1, name, value, "it must be a share between 0 and 1")
+
+
+def fraction(**values: Any) -> None:
+    """Raise unless every named value lies between 0 and 1 and is neither."""
+    for name, value in values.items():
+        _demand(0 < _real(value) < 1, name, value, "it must be a share above 0 and below 1, such as 0.05")
 
 
 def at_least(minimum: int, **values: Any) -> None:

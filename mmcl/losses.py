@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmcl._checks import finite, positive
+from mmcl._checks import finite, positive, shown
 from mmcl._contrastive import ContrastiveLoss, ExponentialLoss, LogLoss, SumLoss, softplus
 
 
@@ -225,4 +225,5 @@ def resolve(loss: str | ContrastiveLoss) -> ContrastiveLoss:
         return loss
     if isinstance(loss, str) and loss in LOSSES:
         return LOSSES[loss]()
-    raise ValueError(f"loss = {loss!r}; use one of {', '.join(LOSSES)}, or an object such as LOSSES['clip'](tau=0.5)")
+    known = f"use one of {', '.join(LOSSES)}, or an object such as LOSSES['clip'](tau=0.5)"
+    raise ValueError(f"loss = {shown(loss)}; {known}")

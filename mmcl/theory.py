@@ -89,7 +89,7 @@ def unimodal_error(u: Tensor, noise: Tensor, n: float, signal: Numbers = 1.0, ma
         0.42
     """
     positive(n=n)
-    sigma = _covariance(u, noise, signal)
+    u, sigma = _covariance(u, noise, signal)
     bias = sin_theta(leading_eigenvectors(without_diagonal(sigma) if masked else sigma, u.shape[-1]).mT, u)
     return (bias.square() + _variance(sigma, u.shape[-1], masked) / n).sqrt().clamp(max=u.shape[-1] ** 0.5)
 
@@ -100,7 +100,6 @@ def masked_bias(u: Tensor, noise: Tensor, signal: Numbers = 1.0) -> Tensor:
     That is the leading eigenspace of the covariance without its diagonal. For U drawn uniformly and any diagonal noise
     it is sqrt(2 r (r + 2))/d to first order: smaller than the r^(3/2) log(d)/d of the lemma, which is a bound. A signal
     on one coordinate is lost at any d, and noise that is correlated between coordinates is not removed either.
-
     Arguments as for `unimodal_error`; returns (...,).
 
     Reference: PMLR 206:4348, Lemma 7.1 (its first term; it needs nearly diagonal noise and incoherent U).
@@ -110,12 +109,13 @@ def masked_bias(u: Tensor, noise: Tensor, signal: Numbers = 1.0) -> Tensor:
         >>> round(float(masked_bias(even, torch.eye(16))), 3)
         0.0
     """
-    return sin_theta(leading_eigenvectors(without_diagonal(_covariance(u, noise, signal)), u.shape[-1]).mT, u)
+    u, sigma = _covariance(u, noise, signal)
+    return sin_theta(leading_eigenvectors(without_diagonal(sigma), u.shape[-1]).mT, u)
 
 
-def _covariance(u: Tensor, noise: Tensor, signal: Numbers) -> Tensor:
+def _covariance(u: Tensor, noise: Tensor, signal: Numbers) -> tuple[Tensor, Tensor]:
     u, noise, variances = signal_and_noise(u, noise, signal)
-    return (u * variances) @ u.mT + noise
+    return u, (u * variances) @ u.mT + noise
 
 
 def _variance(sigma: Tensor, r: int, masked: bool) -> Tensor:
@@ -138,7 +138,6 @@ def overtaking_n(
 
     n* = (A - V)/b^2, where A/n = `multimodal_error`^2 ~ 1/eta^2, V/n is the variance part of `unimodal_error`^2 and b
     is `masked_bias`: what wrong pairs cost more data repay, what masking costs they do not.
-
     Arguments as for `multimodal_error`.
 
     Returns:
@@ -152,7 +151,8 @@ def overtaking_n(
         >>> bool(400 < overtaking_n(p.u1, p.u2, p.noise, p.noise_tilde, wrong_share=0.5) < 1600)
         True
     """
-    variance = _variance(_covariance(u1, noise, signal), u1.shape[-1], masked=True)
+    u1, sigma = _covariance(u1, noise, signal)
+    variance = _variance(sigma, u1.shape[-1], masked=True)
     ahead = multimodal_error(u1, u2, noise, noise_tilde, 1, signal, wrong_share).square() - variance
     return torch.where(ahead > 0, ahead / masked_bias(u1, noise, signal).square(), 0)
 
@@ -183,7 +183,7 @@ def epsilon_n(n: Numbers, rank: int, noise: Tensor, noise_tilde: Tensor) -> Tens
         >>> round(float(epsilon_n(10_000, 5, torch.eye(40), torch.eye(39))), 3)
         0.278
     """
-    n = within(1, torch.inf, "n", n)
+    n, noise, noise_tilde = within(1, torch.inf, "n", n), *(as_square("noise", a) for a in (noise, noise_tilde))
     at_least(1, rank=rank)
     ranks = rank + effective_rank(noise) + effective_rank(noise_tilde)
     return (ranks * torch.log(n + noise.shape[-1] + noise_tilde.shape[-1]) / n).sqrt()

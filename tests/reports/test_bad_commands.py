@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import nbformat
@@ -21,9 +22,8 @@ sizes: list = [1, 2]  # sizes
 label: str | None = None  # a label
 fast: bool = False  # whether
 """
-BOMB = "a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + "".join(
-    f"{c}: &{c} [{9 * f'*{b}, '}]\n" for b, c in zip("abcdefgh", "bcdefghi")
-)
+BOMB = "a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1]\n"
+BOMB += "".join(f"{b}: &{b} [{9 * f'*{a}, '}]\n" for a, b in pairwise("abcdefghi"))
 FILES = {
     "list.yaml": b"- n\n",
     "word.yaml": b"n\n",
