@@ -7,7 +7,6 @@ there is an environment, so only the standard library is imported here, and noth
 from __future__ import annotations
 
 import ast
-import os
 import sys
 from functools import lru_cache
 from pathlib import Path
@@ -125,8 +124,12 @@ def rules(notebooks: list[Path]) -> str:
     return "\n".join([*lines, *(f"{path}:" for path in every)]) + "\n"
 
 
-if __name__ == "__main__":
-    target = Path(sys.argv[1])
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")  # nothing of the package is here, nor `write_whole`
-    part.write_text(rules([Path(p) for p in sys.argv[2:]]), "utf-8")
+def write(target: Path, notebooks: list[Path]) -> None:
+    """Write the `rules` of chapters, whole or not at all: nothing of the package is here, nor `write_whole`."""
+    part = target.with_name(f".{target.name}.part")
+    part.write_text(rules(notebooks), "utf-8")
     part.replace(target)
+
+
+if __name__ == "__main__":
+    write(Path(sys.argv[1]), [Path(p) for p in sys.argv[2:]])
