@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from mmcl._checks import at_least, positive
+from mmcl._checks import as_seed, at_least, positive
 from mmcl._files import write_whole
 from mmcl.experiments.images import cache_folder
 
@@ -80,6 +80,7 @@ def train_autoencoder(
     at_least(1, epochs=epochs)
     at_least(2, batch_size=batch_size)
     positive(lr=lr)
+    seed = as_seed(seed)
     x = _pixels(images)
     with SEEDING, torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -155,6 +156,6 @@ def _source() -> str:
 
 def _pixels(images: Tensor) -> Tensor:
     images = torch.as_tensor(images)
-    if images.ndim != 3 or images.shape[1:] != (28, 28):
+    if images.ndim != 3 or images.shape[1:] != (28, 28) or not len(images):
         raise ValueError(f"images have shape {tuple(images.shape)}; give (n, 28, 28) grey levels")
     return images.unsqueeze(1)

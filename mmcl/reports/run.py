@@ -47,6 +47,10 @@ def _this_python(folder: str) -> type[AsyncKernelManager]:
         def _socket_name(self) -> str:
             return f"{folder}/kernel"
 
+        @default("connection_file")
+        def _beside_its_sockets(self) -> str:
+            return f"{folder}/kernel.json"
+
         @property
         def kernel_spec(self) -> KernelSpec:
             argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=50"]
