@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
 import numpy as np
@@ -103,13 +103,12 @@ def as_encoders(x: Tensor, x_tilde: Tensor, g1: Any, g2: Any) -> tuple[Tensor, T
 
 def with_encoders(name: str, a: Any, g1: Any, g2: Any) -> tuple[Tensor, Tensor, Tensor]:
     """A matrix (..., d1, d2) and encoders (..., r, d1), (..., r, d2) of its two sides, all finite."""
-    g1, g2 = as_rows("g1", g1), as_rows("g2", g2)
-    g1, g2 = as_encoders(g1, g2, g1, g2)
+    shapes = as_rows("g1", g1), as_rows("g2", g2)
+    g1, g2 = as_encoders(*shapes, *shapes)
     a = finite_rows(name, a).to(g1)
     if a.shape[-2:] != (g1.shape[-1], g2.shape[-1]):
-        raise ValueError(
-            f"{name} has shape {tuple(a.shape)}; with these encoders it is (..., {g1.shape[-1]}, {g2.shape[-1]})"
-        )
+        fitting = f"(..., {g1.shape[-1]}, {g2.shape[-1]})"
+        raise ValueError(f"{name} has shape {tuple(a.shape)}; with these encoders it is {fitting}")
     return a, g1, g2
 
 
@@ -119,17 +118,15 @@ def signal_and_noise(u: Any, noise: Any, signal: Any) -> tuple[Tensor, Tensor, T
     d, r = u.shape[-2:]
     variances = within(0, math.inf, "signal", signal).to(u)
     if variances.shape not in ((), (1,), (r,)) or r > d:
-        raise ValueError(
-            f"u has shape {tuple(u.shape)} and signal {tuple(variances.shape)}; give (..., d, r) and r variances"
-        )
+        shapes = f"u has shape {tuple(u.shape)} and signal {tuple(variances.shape)}"
+        raise ValueError(f"{shapes}; give (..., d, r), r <= d, and r variances")
     return u, as_square("noise", noise, d).to(u), variances.expand(r)
 
 
 def as_labels(name: str, labels: Any) -> Tensor:
     """Classes (..., n) as int64."""
     found = as_tensor(name, labels)
-    if found.ndim < 1 or not bool((found == found.round()).all()):
-        raise ValueError(f"{name} = {shown(labels)}; give integers, one a row")
+    _demand(found.ndim > 0 and bool((found == found.round()).all()), name, labels, "give integers, one a row")
     return found.long()
 
 
@@ -161,6 +158,11 @@ def _demand(right: bool, name: str, value: Any, allowed: str) -> None:
         raise ValueError(f"{name} = {shown(value)}; {allowed}")
 
 
+def _each(values: dict[str, Any], right: Callable[[float], bool], allowed: str) -> None:
+    for name, value in values.items():
+        _demand(right(_real(value)), name, value, allowed)
+
+
 def rank_at_most(rank: Any, *dims: int) -> int:
     """Raise unless ``rank`` is an integer in 1..min(dims)."""
     right = _real(rank).is_integer() and 1 <= rank <= min(dims)
@@ -170,46 +172,37 @@ def rank_at_most(rank: Any, *dims: int) -> int:
 
 def positive(**values: Any) -> None:
     """Raise unless every named value is a finite number above zero."""
-    for name, value in values.items():
-        _demand(0 < _real(value) < math.inf, name, value, "it must be a positive number")
+    _each(values, lambda v: 0 < v < math.inf, "it must be a positive number")
 
 
 def no_less_than(minimum: float, **values: Any) -> None:
     """Raise unless every named value is a finite number of at least ``minimum``."""
-    for name, value in values.items():
-        _demand(minimum <= _real(value) < math.inf, name, value, f"it must be a number of at least {minimum}")
+    _each(values, lambda v: minimum <= v < math.inf, f"it must be a number of at least {minimum}")
 
 
 def finite(**values: Any) -> None:
     """Raise unless every named value is a finite number."""
-    for name, value in values.items():
-        _demand(math.isfinite(_real(value)), name, value, "it must be a finite number")
+    _each(values, math.isfinite, "it must be a finite number")
 
 
 def share(**values: Any) -> None:
     """Raise unless every named value lies in [0, 1]."""
-    for name, value in values.items():
-        _demand(0 <= _real(value) <= 1, name, value, "it must be a share between 0 and 1")
+    _each(values, lambda v: 0 <= v <= 1, "it must be a share between 0 and 1")
 
 
 def fraction(**values: Any) -> None:
     """Raise unless every named value lies between 0 and 1 and is neither."""
-    for name, value in values.items():
-        _demand(0 < _real(value) < 1, name, value, "it must be a share above 0 and below 1, such as 0.05")
+    _each(values, lambda v: 0 < v < 1, "it must be a share above 0 and below 1, such as 0.05")
 
 
 def at_least(minimum: int, **values: Any) -> None:
     """Raise unless every named value is an integer of at least ``minimum``."""
-    for name, value in values.items():
-        right = _real(value).is_integer() and value >= minimum
-        _demand(right, name, value, f"it must be an integer of at least {minimum}")
+    _each(values, lambda v: v.is_integer() and v >= minimum, f"it must be an integer of at least {minimum}")
 
 
 def integer(low: int, high: int, **values: Any) -> None:
     """Raise unless every named value is an integer from ``low`` to ``high``."""
-    for name, value in values.items():
-        right = _real(value).is_integer() and low <= value <= high
-        _demand(right, name, value, f"it must be an integer from {low} to {high}")
+    _each(values, lambda v: v.is_integer() and low <= v <= high, f"it must be an integer from {low} to {high}")
 
 
 def one_of(allowed: Collection[str], **values: Any) -> None:
@@ -229,8 +222,16 @@ def pair_of(name: str, value: Any) -> tuple[Any, Any]:
 def within(low: float, high: float, name: str, values: Any) -> Tensor:
     """Numbers, one or an array, as a float64 tensor; raise unless all lie in [low, high], or above low = -inf."""
     found = as_tensor(name, values).to(torch.float64)
-    right = found.numel() > 0 and bool(((found >= low) & (found <= high)).all())
-    _demand(right, name, values, f"it must be made of numbers from {low:g} to {high:g}")
+    right = found.numel() > 0 and bool(((found >= low) & (found <= high) & found.isfinite()).all())
+    _demand(right, name, values, f"it must be made of finite numbers from {low:g} to {high:g}")
+    return found
+
+
+def per_entry(low: float, **values: Any) -> list[Tensor]:
+    """Finite numbers from ``low`` on, each one for all batch entries or a tensor (..., 1, 1) with one for each."""
+    found = [within(low, math.inf, name, value) for name, value in values.items()]
+    for (name, value), numbers in zip(values.items(), found, strict=True):
+        _demand(numbers.shape[-2:] in ((), (1, 1)), name, value, "give one number, or (..., 1, 1), one a batch entry")
     return found
 
 

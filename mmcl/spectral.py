@@ -11,6 +11,7 @@ from mmcl._checks import (
     at_least,
     no_less_than,
     paired,
+    per_entry,
     positive,
     rank_at_most,
     with_encoders,
@@ -164,7 +165,7 @@ def algorithm_4(x: Tensor, x_tilde: Tensor, g1: Tensor, g2: Tensor, rank: int, t
 
 
 def projected_step(
-    x: Tensor, x_tilde: Tensor, g1: Tensor, g2: Tensor, loss: str | ContrastiveLoss, rho: float, step: float
+    x: Tensor, x_tilde: Tensor, g1: Tensor, g2: Tensor, loss: str | ContrastiveLoss, rho: float, step: float | Tensor
 ) -> tuple[Tensor, Tensor]:
     """One gradient step in M = g1^T g2, kept at its rank: M+ = SVD_r((1 - step rho) M + step S(beta(M))).
 
@@ -176,7 +177,7 @@ def projected_step(
         g1, g2: (..., r, d1), (..., r, d2) encoders.
         loss: a name in `mmcl.losses.LOSSES` or a loss object.
         rho: weight of the penalty.
-        step: step length in M, > 0.
+        step: step length in M, >= 0; one number, or (..., 1, 1) with one for each batch entry.
 
     Returns:
         g1, g2 after the step, balanced.
@@ -193,10 +194,9 @@ def projected_step(
     """
     x, x_tilde = paired(x, x_tilde)
     g1, g2 = as_encoders(x, x_tilde, g1, g2)
-    no_less_than(0, rho=rho)
-    positive(step=step)
+    penalty, length = (a.to(x) for a in per_entry(0, rho=rho, step=step))
     _, covariance = evaluate(x, x_tilde, g1, g2, resolve(loss))
-    return balanced_factors(*truncated_svd((1 - step * rho) * g1.mT @ g2 + step * covariance, g1.shape[-2]))
+    return balanced_factors(*truncated_svd((1 - length * penalty) * g1.mT @ g2 + length * covariance, g1.shape[-2]))
 
 
 def curvature(

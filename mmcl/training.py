@@ -10,13 +10,13 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from mmcl._checks import alike, as_encoders, as_generator, at_least, finite, no_less_than, positive, with_encoders
+from mmcl._checks import alike, as_encoders, as_generator, at_least, per_entry, positive, with_encoders
 from mmcl._trajectory import Entry, Trajectory, checked, penalty, random_encoders, trajectory
 from mmcl.covariance import evaluate
 from mmcl.losses import ContrastiveLoss
 
 
-def gradient_step(g1: Tensor, g2: Tensor, covariance: Tensor, rho: float, lr: float) -> tuple[Tensor, Tensor]:
+def gradient_step(g1: Tensor, g2: Tensor, covariance: Tensor, rho: float, lr: float | Tensor) -> tuple[Tensor, Tensor]:
     """One gradient step on the factors: g1 + lr g2 D^T and g2 + lr g1 D, D = S - rho g1^T g2.
 
     By Proposition 2.1 it is a step of gradient ascent on the SVD objective of S = S(beta), held fixed, and S is all
@@ -27,7 +27,7 @@ def gradient_step(g1: Tensor, g2: Tensor, covariance: Tensor, rho: float, lr: fl
         g1, g2: (..., r, d1), (..., r, d2) encoders.
         covariance: (..., d1, d2) contrastive cross-covariance S(beta) at them.
         rho: weight of the penalty.
-        lr: step length.
+        lr: step length; one number, or (..., 1, 1) with one for each batch entry.
 
     Returns:
         g1, g2 after the step.
@@ -41,12 +41,11 @@ def gradient_step(g1: Tensor, g2: Tensor, covariance: Tensor, rho: float, lr: fl
                 [0.0000, 1.0000]])
     """
     covariance, g1, g2 = with_encoders("covariance", covariance, g1, g2)
-    no_less_than(0, rho=rho)
-    finite(lr=lr)
-    return _stepped(g1, g2, covariance, rho, lr)
+    numbers = (a.to(g1) for a in (*per_entry(0, rho=rho), *per_entry(-torch.inf, lr=lr)))
+    return _stepped(g1, g2, covariance, *numbers)
 
 
-def _stepped(g1: Tensor, g2: Tensor, covariance: Tensor, rho: float, lr: float) -> tuple[Tensor, Tensor]:
+def _stepped(g1: Tensor, g2: Tensor, covariance: Tensor, rho: Any, lr: Any) -> tuple[Tensor, Tensor]:
     up = covariance - rho * g1.mT @ g2
     return g1 + lr * g2 @ up.mT, g2 + lr * g1 @ up
 

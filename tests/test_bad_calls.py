@@ -95,6 +95,8 @@ BAD = {  # kind of an argument -> what it cannot be
     "share": lambda _: [*NOT_NUMBERS, -0.1, 1.1],
     "below one": lambda _: [*NOT_NUMBERS, -0.1, 1.0],
     "fdr": lambda _: [v for v in (*NOT_NUMBERS, 0.0, 1.0, -0.1) if v is not None],
+    "per entry": lambda _: [*WORDS, math.nan, math.inf, [1.0, 2.0], [], [[[1.0, 2.0]]]],
+    "per entry, positive": lambda _: [*BAD["per entry"](_), -1.0, torch.tensor([[[1.0]], [[-1.0]]])],
     "numbers": lambda _: [*WORDS, math.nan, -1.0, [1.0, -1.0], []],
     "variances": lambda _: [*WORDS, math.nan, -1.0, [1.0, -1.0], [1.0] * 7, []],
     "seed": lambda _: [*NOT_NUMBERS, 2.5, 2**64],
@@ -155,7 +157,10 @@ CALLS = [  # function, argument -> a value that is right, and its kind
     (spectral.svd_objective, ENCODERS | {"a": (normal(4, 3), "encoder"), "rho": (1.0, "weight")}),
     (spectral.closed_form, {"covariance": (normal(4, 3), "rows"), "rank": RANK, "rho": RHO}),
     (spectral.algorithm_4, X_AND_Y | ENCODERS | {"rank": RANK, "tau": (1.0, "positive"), "nu": (1.5, "positive")}),
-    (spectral.projected_step, X_AND_Y | ENCODERS | {"loss": LOSS, "rho": (1.0, "weight"), "step": (0.1, "positive")}),
+    (
+        spectral.projected_step,
+        X_AND_Y | ENCODERS | {"loss": LOSS, "rho": (1.0, "per entry, positive"), "step": (0.1, "per entry, positive")},
+    ),
     (spectral.curvature, X_AND_Y | ENCODERS | {"loss": LOSS, "steps": (2, "count"), "seed": SEED}),
     (
         data.spiked,
@@ -259,7 +264,7 @@ CALLS = [  # function, argument -> a value that is right, and its kind
     (detection_theory.partition_threshold, {"per_class": (5, "positive"), "n_images": (50, "positive")}),
     (
         training.gradient_step,
-        ENCODERS | {"covariance": (normal(4, 3), "encoder"), "rho": (1.0, "weight"), "lr": (0.1, "number")},
+        ENCODERS | {"covariance": (normal(4, 3), "encoder"), "rho": (1.0, "per entry"), "lr": (0.1, "per entry")},
     ),
     (
         training.gradient_descent,
