@@ -6,28 +6,28 @@ import argparse
 import base64
 import io
 import itertools
+import os
 import re
 import sys
 from pathlib import Path
 
-import jupytext
-import nbformat
-from nbclient.exceptions import DeadKernelError
-
 from mmcl._files import write_whole
 from mmcl.notebook.claims import claims_of, table
 from mmcl.reports import answer, page, run, statements
-from mmcl.reports.formulas import RenderError
-from mmcl.reports.parameters import UsageError, choose_parameters, find_notebook, parameters_of, spelled
+from mmcl.reports.endings import ending
+from mmcl.reports.parameters import choose_parameters, find_notebook, parameters_of, spelled
+from mmcl.reports.reading import DamagedError, UsageError, read_chapter, read_ipynb, read_run
 
 _NB = "02, 02_robustness, or the path of a .py file"
 
 
 def _parameters(args) -> int:
     source = find_notebook(args.notebook)
-    allowed = parameters_of(jupytext.read(source))
+    allowed = parameters_of(read_chapter(source))
     rows = [(p.name, " | ".join(p.types), spelled(p.default), p.meaning) for p in allowed.values()]
-    widths = [max(len(row[i]) for row in rows) for i in range(3)]
+    widths = [max((len(row[i]) for row in rows), default=0) for i in range(3)]
+    if not rows:
+        print(f"{source.stem} has no parameters")
     for row in rows:
         print("  ".join([*(text.ljust(w) for text, w in zip(row, widths, strict=False)), row[3]]))
     return 0
@@ -55,7 +55,7 @@ def _sweep(args) -> int:
         )
         raise UsageError(f"{what}, as in: sweep 02 grid.yaml -j 2")
     written, answers = sweep.sweep(
-        find_notebook(args.notebook), args.grid, args.o, args.profile, args.j, args.scheduler
+        find_notebook(args.notebook), args.grid, args.o, args.profile, args.j, args.scheduler, args.limit
     )
     stopped = sum(a["stopped"] for a in answers)
     failing = sum(bool(a["problem"]) for a in answers) - stopped
@@ -85,15 +85,21 @@ def _run(args) -> int:
 
 def _render(args) -> int:
     argued = statements.read(args.statements) if args.statements else []
-    write_whole(args.target, page.report(nbformat.read(args.executed, 4), args.target.stem, argued))
+    write_whole(args.target, page.report(read_run(args.executed), args.target.stem, argued))
     return 0
 
 
 def _index(args) -> int:
-    notebooks = {}
+    notebooks, damaged = {}, []
     for name in args.names:
         found = [p for kind in ("run", "failed") if (p := args.build / f"{name}.{kind}.ipynb").exists()]
-        notebooks[name] = nbformat.read(found[0], 4) if found else None
+        try:
+            notebooks[name] = read_run(found[0]) if found else None
+        except DamagedError as error:
+            found[0].unlink()
+            damaged.append(str(error))
+    if damaged:
+        raise DamagedError(f"{'; '.join(damaged)}: make does")
     argued = statements.read(args.statements) if args.statements else []
     write_whole(args.target, page.index(notebooks, args.build.name, argued))
     problems = {n: nb.metadata.mmcl.problem if nb else "was not run" for n, nb in notebooks.items()}
@@ -112,7 +118,7 @@ def _outputs(args) -> int:
 
 
 def _readme(args) -> int:
-    notebooks = {path.stem: nbformat.read(path, 4) for path in args.notebooks}
+    notebooks = {path.stem: read_ipynb(path) for path in args.notebooks}
     folder, root = args.notebooks[0].parent, args.readme.resolve().parent
     claims = {c.id: c for notebook in notebooks.values() for c in claims_of(notebook)}
     made = statements.table(statements.read(folder / "statements.yaml"), root, notebooks, claims)
@@ -149,6 +155,7 @@ def _questions(command) -> None:
     sub.add_argument("notebook", metavar="NB", help=_NB)
     sub.add_argument("grid", type=Path, metavar="GRID", help="YAML file of lines 'name: [value, value]'")
     sub.add_argument("-j", type=int, default=1, metavar="N", help="processes, one thread each (default 1)")
+    sub.add_argument("--limit", type=int, default=10_000, metavar="N", help="points at most (default 10000)")
     sub.add_argument("--scheduler", metavar="tcp://HOST:PORT", help="run on the workers of this dask cluster instead")
     _common(sub)
     sub = command(_seeds, "run notebooks with fresh seeds and say how often each claim holds")
@@ -195,7 +202,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command; 0 is success, 1 a claim or a cell that failed, 2 a mistake in the call."""
+    """Run one command; 0 is success, 1 a claim or a cell that failed, the rest as for `mmcl.reports.endings.ending`."""
     parser = _Parser(prog="python -m mmcl", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND", title="commands")
 
@@ -206,22 +213,13 @@ def main(argv: list[str] | None = None) -> int:
 
     _questions(command)
     _steps(command)
-    args = parser.parse_args(_joined(sys.argv[1:] if argv is None else argv))
+    words = _joined(sys.argv[1:] if argv is None else argv)
+    if wrong := [word for word in words if word != word.encode(errors="replace").decode()]:
+        parser.error(f"{os.fsencode(wrong[0])!r} is not text in UTF-8")
+    args = parser.parse_args(words)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
-    try:
-        return args.function(args)
-    except UsageError as error:
-        print(f"mmcl: {error}", file=sys.stderr)
-        return 2
-    except (RenderError, ChildProcessError) as error:
-        print(f"mmcl: {error}", file=sys.stderr)
-        return 1
-    except DeadKernelError:
-        print("mmcl: the notebook's process died, perhaps for memory; try smaller sizes", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
+    return ending(lambda: args.function(args))
 
 
 if __name__ == "__main__":
