@@ -16,7 +16,7 @@ from nbclient.exceptions import DeadKernelError
 
 from mmcl._files import write_whole
 from mmcl.notebook.claims import claims_of, table
-from mmcl.reports import answer, page, run, statements
+from mmcl.reports import answer, index, page, places, run, statements
 from mmcl.reports.formulas import RenderError
 from mmcl.reports.parameters import UsageError, choose_parameters, find_notebook, parameters_of, spelled
 
@@ -75,7 +75,8 @@ def _run(args) -> int:
 
 def _render(args) -> int:
     argued = statements.read(args.statements) if args.statements else []
-    write_whole(args.target, page.report(nbformat.read(args.executed, 4), args.target.stem, argued))
+    chapters = places.titles(args.statements.parent) if args.statements else {}
+    write_whole(args.target, page.report(nbformat.read(args.executed, 4), args.target.stem, argued, chapters=chapters))
     return 0
 
 
@@ -85,7 +86,8 @@ def _index(args) -> int:
         found = [p for kind in ("run", "failed") if (p := args.build / f"{name}.{kind}.ipynb").exists()]
         notebooks[name] = nbformat.read(found[0], 4) if found else None
     argued = statements.read(args.statements) if args.statements else []
-    write_whole(args.target, page.index(notebooks, args.build.name, argued))
+    write_whole(args.target, index.index(notebooks, args.build.name, argued))
+    write_whole(args.target.with_name("ledger.html"), index.ledger(notebooks, args.build.name))
     problems = {n: nb.metadata.mmcl.problem if nb else "was not run" for n, nb in notebooks.items()}
     claims = [c for nb in notebooks.values() if nb for c in claims_of(nb)]
     print("\n" + table(claims))

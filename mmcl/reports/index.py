@@ -1,0 +1,65 @@
+"""The first page, what was claimed and what came out on one screen, and the ledger of all checks."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from mmcl.notebook.claims import Claim, claims_of
+from mmcl.reports.graph import MARKS, Row, graph
+from mmcl.reports.page import rendered, summary
+from mmcl.reports.statements import PARTS, Statement
+
+
+def _entries(notebooks: Mapping) -> list[dict[str, Any]]:
+    """What the pages say of each chapter; see ``index``."""
+    entries = []
+    for name, notebook in notebooks.items():
+        entry: dict[str, Any] = {"name": name, "title": name, "problem": "was not run", "claims": [], "first": ""}
+        entry |= summary(notebook, name) if notebook else {}
+        entries.append(entry | {"page": name + (".failed.html" if entry["problem"] else ".html")})
+    return entries
+
+
+def _status(statement: Statement, made: Mapping[str, Claim]) -> str:
+    """The verdict on a statement, or what keeps this run from it."""
+    claims = [made[i] for i in statement.claims if i in made]
+    if not all(c.holds for c in claims):
+        return "does not hold here"
+    return statement.verdict if len(claims) == len(statement.claims) else "not reached"
+
+
+def index(notebooks: Mapping, profile: str, statements: Iterable[Statement] = ()) -> str:
+    """The page that links the reports: the argument, the graph of the statements, and their table.
+
+    Args:
+        notebooks: name -> executed notebook, or None if it could not be run.
+        profile: the profile of the parameter values they ran with.
+        statements: those of the registry; each is shown with its verdict and one number of this run.
+    """
+    entries = _entries(notebooks)
+    made = {c.id: c for entry in entries for c in entry["claims"]}
+    pages = {entry["name"]: entry["page"] for entry in entries}
+    rows = []
+    for statement in (s for s in statements if s.chapter in pages):
+        own = {c.id: c for c in claims_of(notebooks[statement.chapter])} if notebooks[statement.chapter] else {}
+        status = _status(statement, own)
+        rows.append(Row(statement, status, f"{pages[statement.chapter]}#{statement.id}"))
+    chapters = {entry["name"]: (entry["title"].replace("$", ""), entry["page"]) for entry in entries}
+    shown = [(row, next((made[i] for i in row.statement.claims if i in made), None)) for row in rows]
+    counted = Counter(row.status for row in rows)
+    return rendered(
+        "index.html.j2",
+        ["bar", "graph"],
+        entries=entries,
+        profile=profile,
+        graph=graph(rows, chapters) if rows else "",
+        parts=[[(row, claim) for row, claim in shown if row.statement.part == part] for part in PARTS],
+        verdicts=[(status, mark, counted[status]) for status, mark in MARKS.items() if counted[status]],
+    )
+
+
+def ledger(notebooks: Mapping, profile: str) -> str:
+    """The page of all checks, chapter by chapter; see ``index`` for the arguments."""
+    return rendered("ledger.html.j2", entries=_entries(notebooks), profile=profile)
