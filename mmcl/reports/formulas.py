@@ -46,6 +46,7 @@ def mathml(latex: str, display: str = "inline") -> str:
     html = re.sub(r'<(m[in]) mathvariant="([a-z-]+)">(\w|&#x\w+;)</m[in]>', _letter, html)
     html = re.sub(r"<mo>(&#x0(?:2016|007C|27E8|27E9);|[|‖⟨⟩])</mo>", r'<mo stretchy="false">\1</mo>', html)
     html = re.sub(rf"(<mi>{_FUNCTIONS}</mi>)(?=<m(?!o))", r'\1<mspace width="0.17em" />', html)
+    html = re.sub(rf"(?<=</m[in]>)(?=<mi>{_FUNCTIONS}</mi>)", '<mspace width="0.17em" />', html)
     braces = re.sub(r"\\[\\{}]", "", latex)
     unknown = re.search(r"<m[io]>(\\\w*|&|\{|\})</m[io]>", html)
     if unknown or 'linebreak="newline"' in html or braces.count("{") != braces.count("}"):
