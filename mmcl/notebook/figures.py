@@ -73,8 +73,10 @@ def panels(fig) -> list[list[float]]:
 
     A column is as wide as what is drawn in it; columns that overlap are one. A legend of the whole figure comes last.
     """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
     fig.draw_without_rendering()
-    renderer, pad = fig.canvas.get_renderer(), 0.1 * fig.dpi
+    renderer, pad = FigureCanvasAgg(fig).get_renderer(), 0.1 * fig.dpi
     whole = fig.get_tightbbox(renderer).transformed(fig.dpi_scale_trans).padded(pad)
     boxes = sorted((box.x0, box.y0, box.x1, box.y1) for ax in fig.axes if (box := ax.get_tightbbox(renderer)))
     columns: list[tuple[float, ...]] = []
@@ -87,7 +89,7 @@ def panels(fig) -> list[list[float]]:
     across, down = lambda x: (x - whole.x0) / whole.width, lambda y: (whole.y1 - y) / whole.height
     edges = pad / 2
     return [
-        [round(min(max(share, 0), 1), 4) for share in
+        [round(float(min(max(share, 0), 1)), 4) for share in
          (across(x0 - edges), down(y1 + edges), across(x1 + edges), down(y0 - edges))]
         for x0, y0, x1, y1 in columns
     ]  # fmt: skip

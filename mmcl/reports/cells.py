@@ -136,7 +136,7 @@ def blocks(notebook, renderer: Renderer, boxes: dict[str, list[Statement]]) -> l
     """What the template shows in turn: ``html`` of a text, or a step's ``code``, ``lines``, ``name``, ``outputs``."""
     highlight, numbers, titled = Highlight2HTML(pygments_lexer="ipython3"), itertools.count(1), False
     claims, made = claims_of(notebook), list[dict[str, Any]]()
-    full = (c for c in notebook.cells if c.cell_type == "markdown" or (c.cell_type == "code" and c.source.strip()))
+    full = (c for c in notebook.cells if c.source.strip() or c.get("outputs"))
     for kind, group in itertools.groupby(full, lambda cell: cell.cell_type):
         if kind == "code":
             made.append(_step(list(group), lambda output: _output(output, numbers, claims), highlight))

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from mmcl.notebook.claims import Claim, claims_of
+from mmcl.notebook.claims import Claim
 from mmcl.reports.graph import MARKS, Row, graph
 from mmcl.reports.page import rendered, summary
 from mmcl.reports.statements import PARTS, Statement
@@ -39,15 +39,15 @@ def index(notebooks: Mapping, profile: str, statements: Iterable[Statement] = ()
         statements: those of the registry; each is shown with its verdict and one number of this run.
     """
     entries = _entries(notebooks)
-    made = {c.id: c for entry in entries for c in entry["claims"]}
     pages = {entry["name"]: entry["page"] for entry in entries}
-    rows = []
+    made = {entry["name"]: {c.id: c for c in entry["claims"]} for entry in entries}
+    shown: list[tuple[Row, Claim | None]] = []
     for statement in (s for s in statements if s.chapter in pages):
-        own = {c.id: c for c in claims_of(notebooks[statement.chapter])} if notebooks[statement.chapter] else {}
-        status = _status(statement, own)
-        rows.append(Row(statement, status, f"{pages[statement.chapter]}#{statement.id}"))
+        own = made[statement.chapter]
+        row = Row(statement, _status(statement, own), f"{pages[statement.chapter]}#{statement.id}")
+        shown.append((row, next((own[i] for i in statement.claims if i in own), None)))
+    rows = [row for row, _ in shown]
     chapters = {entry["name"]: (entry["title"].replace("$", ""), entry["page"]) for entry in entries}
-    shown = [(row, next((made[i] for i in row.statement.claims if i in made), None)) for row in rows]
     counted = Counter(row.status for row in rows)
     return rendered(
         "index.html.j2",
