@@ -24,11 +24,11 @@ def weights(found: Mapping[str, Any]) -> None:
     ax.set(xlabel=r"second modality $j$", ylabel=r"first modality $i$")
     alt = f"The 6 x 6 weights of CLIP with {found['swapped']} of six pairs wrong; signal left {found['signal']:+.2f}."
     caption = (
-        r"The weights of six pairs, of which the last ones are wrong. *Move $\nu$ to 1 with a small $\tau$:* right pairs "
+        r"The weights of six pairs, the last ones wrong. *Move $\nu$ to 1 with a small $\tau$:* right pairs "
         "vanish and wrong ones stay. *Make more pairs wrong:* the signal left turns negative, until $\\nu$ is larger. "
         r"*Warm the softmax by $\tau$:* it no longer knows who belongs to whom, and pushes strangers."
     )
-    show(figure, alt, caption, found)
+    show(figure, alt, caption, _setting(found, "tau nu swapped corners"))
 
 
 def ellipses(found: Mapping[str, Any]) -> None:
@@ -48,13 +48,15 @@ def ellipses(found: Mapping[str, Any]) -> None:
     ax.set(xlim=(-2, 2), ylim=(-2, 2), aspect="equal", xlabel="coordinate 1", ylabel="coordinate 2")
     ax.set_title("Noise turns PCA, flips masking, spares pairs")
     figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False, fontsize=9)
-    alt = f"Signal (blue) at 45 degrees, noise (grey) at {found['angle']:g}, and the directions that three methods find."
+    alt = (
+        f"Signal (blue) at 45 degrees, noise (grey) at {found['angle']:g}, and the directions that three methods find."
+    )
     caption = (
         "Signal (blue, along both coordinates) and noise (grey) of one modality. *Turn the noise:* PCA turns with it; "
         "masking, which in two dimensions can say +45° or -45° only, flips when the noise outweighs the signal off the "
         "diagonal; the cross-covariance of the two modalities stays. *Make pairs wrong:* it only gets shorter."
     )
-    show(figure, alt, caption, found)
+    show(figure, alt, caption, _setting(found, "angle wrong_share noise"))
 
 
 def scores(found: Mapping[str, Any]) -> None:
@@ -71,4 +73,9 @@ def scores(found: Mapping[str, Any]) -> None:
         "Scores of a row with its partner and with the best of the strangers. *Raise $r$:* the partner's score grows "
         "like $r$, the best stranger's like $\\sqrt{2r\\log N}$, and they part. *Add noise or rows:* they meet again."
     )
-    show(figure, alt, caption, found)
+    show(figure, alt, caption, _setting(found, "noise_std rank candidates score"))
+
+
+def _setting(found: Mapping[str, Any], names: str) -> dict[str, Any]:
+    """What a script begins with; it computes the rest."""
+    return {name: found[name] for name in ("name", *names.split())}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import textwrap
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from markupsafe import Markup
 
@@ -60,7 +60,9 @@ def graph(rows: Sequence[Row], chapters: Mapping[str, tuple[str, str]]) -> Marku
     needs = [(need, row.statement.id) for row in rows for need in row.statement.rests_on if need in place]
     lines = [_line(need, id, place[need], place[id], wide - 18) for need, id in needs]
     heads = [_head(i * wide + 9, *chapters[name], wide) for i, name in enumerate(columns)]
-    first = [min((i for i, name in enumerate(columns) if (name[0] == "0") == paper), default=-1) for paper in (True, False)]
+    first = [
+        min((i for i, name in enumerate(columns) if (name[0] == "0") == paper), default=-1) for paper in (True, False)
+    ]
     heads += [_part(i * wide + 9, text, round(height)) for i, text in zip(first, PART_NAMES, strict=True) if i >= 0]
     nodes = [_node(row, *place[row.statement.id], wide - 18) for row in rows if row.statement.id in place]
     return Markup(
@@ -108,9 +110,10 @@ def _node(row: Row, x: float, y: float, width: float) -> Markup:
     text = _lines(lines, x + 22, 12)
     return Markup(
         '<a class="node {}" id="node-{}" href="{}" aria-label="{}"><title>{}</title>'
-        '<rect x="{:.0f}" y="{:.0f}" width="{:.0f}" height="{}" rx="4"/><text class="mark" x="{:.0f}" y="{:.0f}">{}</text>'
-        '<text class="{}" y="{:.0f}">{}</text></a>'
+        '<rect x="{:.0f}" y="{:.0f}" width="{:.0f}" height="{}" rx="4"/>'
+        '<text class="mark" x="{:.0f}" y="{:.0f}">{}</text><text class="{}" y="{:.0f}">{}</text></a>'
     ).format(
         row.status.replace(" ", "-"), statement.id, row.link, f"{statement.number}: {row.status}", told,
-        x, y, width, NODE, x + 7, y + 20, MARKS[row.status], "long" if long else "", y + (13 if len(lines) > 1 else 20), text,
+        x, y, width, NODE, x + 7, y + 20, MARKS[row.status],
+        "long" if long else "", y + (13 if len(lines) > 1 else 20), text,
     )  # fmt: skip

@@ -10,8 +10,8 @@ from collections.abc import Iterable
 import nh3
 
 TAGS = set(
-    "a abbr article aside b blockquote br caption cite code col colgroup dd del details dfn div dl dt em figcaption figure "
-    "h1 h2 h3 h4 h5 h6 hr i img kbd li mark ol p pre q s section small span strong sub summary sup "
+    "a abbr article aside b blockquote br caption cite code col colgroup dd del details dfn div dl dt em figcaption "
+    "figure h1 h2 h3 h4 h5 h6 hr i img kbd li mark ol p pre q s section small span strong sub summary sup "
     "table tbody td tfoot th thead tr u ul var "
     "math maction menclose mfrac mi mmultiscripts mn mo mover mpadded mphantom mprescripts mroot mrow ms mspace msqrt "
     "mstyle msub msubsup msup mtable mtd mtext mtr munder munderover none "
@@ -24,8 +24,8 @@ DRAWN = (
     "dominant-baseline"
 )
 FORMULAS = (
-    "display mathvariant stretchy fence separator form accent accentunder displaystyle scriptlevel lspace rspace minsize "
-    "maxsize linethickness columnalign columnspacing rowspacing notation largeop movablelimits"
+    "display mathvariant stretchy fence separator form accent accentunder displaystyle scriptlevel lspace rspace "
+    "minsize maxsize linethickness columnalign columnspacing rowspacing notation largeop movablelimits"
 )
 ATTRIBUTES = {
     "*": {"id", "class", "title", "lang", "dir", "role", "tabindex", "style", "width", "height"}

@@ -87,7 +87,8 @@ def test_panels_in_two_rows_are_cut_by_columns_and_a_legend_of_the_whole_comes_l
 
 
 def test_a_figure_to_play_with_carries_its_setting_and_says_what_to_do(displayed):
-    play.scores({"name": "scores", "share": 0.5, "candidates": 20, "score": [0, 1], "partner": [0, 1], "best": [1, 0]})
+    setting = {"name": "scores", "noise_std": 1, "rank": 2, "candidates": 20, "score": [0, 1]}
+    play.scores(setting | {"share": 0.5, "partner": [0, 1], "best": [1, 0]})
     data, about = displayed[0]
-    assert data[PLAY_MIME]["candidates"] == 20
+    assert data[PLAY_MIME] == setting
     assert "*Raise $r$:*" in about["caption"]

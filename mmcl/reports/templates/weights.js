@@ -31,7 +31,7 @@
   const two = x => x.toFixed(2);
   play("weights", [
     { key: "tau", label: "temperature τ", min: -1.4, max: 1.4, step: 0.05, from: Math.log10, to: x => 10 ** x, text: two },
-    { key: "nu", label: "pull ν", min: 0, max: 3, step: 0.05, text: two },
+    { key: "nu", label: "pull ν", min: 1, max: 3, step: 0.05, text: two },
     { key: "swapped", label: "wrong pairs", min: 0, max: 5, step: 1, from: x => Math.max(0, x - 1), to: x => (x ? x + 1 : 0) },
   ], compute, draw);
 }
