@@ -9,7 +9,7 @@ import numpy as np
 import scipy.special
 import torch
 
-from mmcl._checks import at_least, positive
+from mmcl._checks import at_least
 from mmcl.covariance import cross_covariance
 from mmcl.detection_theory import correlation, inner_product_top1
 from mmcl.experiments.six_pairs import six_pairs
@@ -90,21 +90,23 @@ def scores(noise_std: float, rank: int, candidates: int) -> dict[str, Any]:
     stranger's N(0, q^2 v^2).
 
     Args:
-        noise_std: noise of both modalities; a latent coordinate has variance 1.
-        rank: latent dimension r, at least 2.
+        noise_std: noise of both modalities, at least 0.2 for densities that are right to 1e-6; a latent coordinate has
+            variance 1.
+        rank: latent dimension r, at least 4 for the same reason.
         candidates: N >= 2 rows, of which one is the partner.
 
     Returns:
-        The arguments; ``score`` (121,), from -0.5 to 3 times r; the densities ``partner`` and ``best`` there; and
+        The arguments; ``score`` (141,), from -0.5 to 3 times r; the densities ``partner`` and ``best`` there; and
         ``share`` of rows whose partner wins, `mmcl.detection_theory.inner_product_top1`.
 
     Example:
         >>> round(scores(noise_std=0.3, rank=10, candidates=200)["share"], 2)
         0.54
     """
-    positive(noise_std=noise_std)
-    at_least(2, rank=rank, candidates=candidates)
-    t, v = np.linspace(-0.5, 3, 121), 1 / correlation(noise_std)
+    at_least(2, candidates=candidates)
+    if not (0.2 <= noise_std < math.inf and rank >= 4):
+        raise ValueError(f"noise_std = {noise_std}, rank = {rank}; the densities need at least 0.2 and 4")
+    t, v = np.linspace(-0.5, 3, 141), 1 / correlation(noise_std)
     low, high = max(math.sqrt(rank) - 8, 0), math.sqrt(rank) + 8
     x, w = np.polynomial.legendre.leggauss(200)
     q = (low + (high - low) * (x + 1) / 2)[:, None]

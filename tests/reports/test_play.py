@@ -24,7 +24,7 @@ SETTINGS = [
     ("ellipses", {"angle": 0, "wrong_share": 0.0}, {"angle": 0, "wrong_share": 0}),
     ("ellipses", {"angle": 63, "wrong_share": 0.95}, {"angle": 63, "wrong_share": 0.95}),
     ("ellipses", {"angle": 150, "wrong_share": 0.5}, {"angle": 150, "wrong_share": 0.5}),
-    ("scores", {"noise_std": 0.05, "rank": 2, "candidates": 10}, {"noise_std": 0.05, "rank": 2, "candidates": 1}),
+    ("scores", {"noise_std": 0.2, "rank": 4, "candidates": 10}, {"noise_std": 0.2, "rank": 4, "candidates": 1}),
     ("scores", {"noise_std": 2.0, "rank": 7, "candidates": 10_000}, {"noise_std": 2, "rank": 7, "candidates": 4}),
     ("scores", {"noise_std": 0.6, "rank": 100, "candidates": 1000}, {"noise_std": 0.6, "rank": 100, "candidates": 3}),
 ]

@@ -45,8 +45,8 @@
         + `<path d="M30 250H590" stroke="currentColor"/><text x="310" y="296" text-anchor="middle">score divided by r</text>`, "Densities of the partner's score and of the best stranger's");
   };
   play("scores", [
-    { key: "noise_std", label: "noise", min: 0.05, max: 2, step: 0.05, text: x => x.toFixed(2) },
-    { key: "rank", label: "latent dimension r", min: 2, max: 100, step: 1 },
+    { key: "noise_std", label: "noise", min: 0.2, max: 2, step: 0.05, text: x => x.toFixed(2) },
+    { key: "rank", label: "latent dimension r", min: 4, max: 100, step: 1 },
     { key: "candidates", label: "rows N", min: 1, max: 4, step: 0.1, from: Math.log10, to: x => Math.round(10 ** x) },
   ], compute, draw);
 }
