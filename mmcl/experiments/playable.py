@@ -108,7 +108,7 @@ def scores(noise_std: float, rank: int, candidates: int) -> dict[str, Any]:
         raise ValueError(f"noise_std = {noise_std}, rank = {rank}; the densities need at least 0.2 and 4")
     t, v = np.linspace(-0.5, 3, 141), 1 / correlation(noise_std)
     low, high = max(math.sqrt(rank) - 8, 0), math.sqrt(rank) + 8
-    x, w = np.polynomial.legendre.leggauss(200)
+    x, w = np.polynomial.legendre.leggauss(600)
     q = (low + (high - low) * (x + 1) / 2)[:, None]
     weight = w[:, None] * np.exp((rank - 1) * np.log(q / math.sqrt(rank)) - (q**2 - rank) / 2)
     weight /= weight.sum()

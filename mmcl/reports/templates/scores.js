@@ -9,10 +9,10 @@
   };
   const logBelow = x => (x > 0 ? Math.log1p(-above(x)) : Math.log(above(-x)));
   const radii = r => { // Simpson's rule for q, with the density of chi_r
-    const low = Math.max(Math.sqrt(r) - 8, 0), h = (Math.sqrt(r) + 8 - low) / 400, rule = [];
-    for (let i = 0; i <= 400; i++) {
+    const low = Math.max(Math.sqrt(r) - 8, 0), h = (Math.sqrt(r) + 8 - low) / 1000, rule = [];
+    for (let i = 0; i <= 1000; i++) {
       const q = low + i * h, w = q > 0 ? Math.exp((r - 1) * Math.log(q / Math.sqrt(r)) - (q * q - r) / 2) : 0;
-      rule.push([q || 1e-9, w * (i % 400 ? (i % 2 ? 4 : 2) : 1)]);
+      rule.push([q || 1e-9, w * (i % 1000 ? (i % 2 ? 4 : 2) : 1)]);
     }
     const whole = rule.reduce((sum, [, w]) => sum + w, 0);
     return rule.map(([q, w]) => [q, w / whole]).filter(([, w]) => w > 1e-13);
