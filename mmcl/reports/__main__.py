@@ -6,6 +6,7 @@ import argparse
 import base64
 import io
 import itertools
+import os
 import re
 import sys
 from pathlib import Path
@@ -86,7 +87,7 @@ def _index(args) -> int:
         found = [p for kind in ("run", "failed") if (p := args.build / f"{name}.{kind}.ipynb").exists()]
         notebooks[name] = nbformat.read(found[0], 4) if found else None
     argued = statements.read(args.statements) if args.statements else []
-    write_whole(args.target, index.index(notebooks, args.build.name, argued))
+    write_whole(args.target, index.index(notebooks, args.build.name, argued, os.environ.get("GITHUB_REPOSITORY", "")))
     write_whole(args.target.with_name("ledger.html"), index.ledger(notebooks, args.build.name))
     problems = {n: nb.metadata.mmcl.problem if nb else "was not run" for n, nb in notebooks.items()}
     claims = [c for nb in notebooks.values() if nb for c in claims_of(nb)]

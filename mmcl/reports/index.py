@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from mmcl.notebook.claims import Claim
 from mmcl.reports.graph import MARKS, Row, graph
 from mmcl.reports.page import rendered, summary
+from mmcl.reports.parameters import UsageError
 from mmcl.reports.statements import PARTS, Statement
 
 
@@ -30,14 +32,17 @@ def _status(statement: Statement, made: Mapping[str, Claim]) -> str:
     return statement.verdict if len(claims) == len(statement.claims) else "not reached"
 
 
-def index(notebooks: Mapping, profile: str, statements: Iterable[Statement] = ()) -> str:
+def index(notebooks: Mapping, profile: str, statements: Iterable[Statement] = (), repository: str = "") -> str:
     """The page that links the reports: the argument, the graph of the statements, and their table.
 
     Args:
         notebooks: name -> executed notebook, or None if it could not be run.
         profile: the profile of the parameter values they ran with.
         statements: those of the registry; each is shown with its verdict and one number of this run.
+        repository: "owner/name" on GitHub, for links that open the notebooks in Binder and in Colab; "" for none.
     """
+    if repository and not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
+        raise UsageError(f"the repository {repository!r} is not written owner/name")
     entries = _entries(notebooks)
     pages = {entry["name"]: entry["page"] for entry in entries}
     made = {entry["name"]: {c.id: c for c in entry["claims"]} for entry in entries}
@@ -56,6 +61,7 @@ def index(notebooks: Mapping, profile: str, statements: Iterable[Statement] = ()
         profile=profile,
         graph=graph(rows, chapters) if rows else "",
         parts=[[(row, claim) for row, claim in shown if row.statement.part == part] for part in PARTS],
+        repository=repository,
         verdicts=[(status, mark, counted[status]) for status, mark in MARKS.items() if counted[status]],
     )
 
