@@ -13,6 +13,7 @@ from PIL import Image
 
 PLAY_MIME = "application/vnd.mmcl.play+json"
 DPI = 200  # of the picture that is stored; it is shown at half of it
+PAD = 0.1  # inches around what is drawn
 
 
 def show(fig, alt: str, caption: str = "", play: Mapping[str, Any] | None = None) -> None:
@@ -37,7 +38,8 @@ def show(fig, alt: str, caption: str = "", play: Mapping[str, Any] | None = None
     import matplotlib.pyplot as plt  # slow to import, and only notebooks show figures
 
     with plt.rc_context({"svg.hashsalt": "mmcl", "svg.fonttype": "path"}):  # the same ids, the same letters everywhere
-        png, svg, boxes = _png(fig), _svg(fig), panels(fig)
+        frame, boxes = _laid_out(fig)
+        png, svg = _png(fig, frame), _svg(fig, frame)
     plt.close(fig)
     about: dict[str, Any] = {"alt": alt, "width": Image.open(io.BytesIO(png)).width * 100 // DPI}
     about |= {"caption": " ".join(caption.split())} if caption else {}
@@ -48,48 +50,52 @@ def show(fig, alt: str, caption: str = "", play: Mapping[str, Any] | None = None
     display(data, metadata={"image/png": about}, raw=True)
 
 
-def _png(fig) -> bytes:
+def _png(fig, frame) -> bytes:
     """The figure in 256 colours, a third of the size of all colours."""
     full, small = io.BytesIO(), io.BytesIO()
-    fig.savefig(full, format="png", dpi=DPI, bbox_inches="tight")
-    picture = Image.open(full).convert("RGB").quantize(256, dither=Image.Dither.NONE)
+    fig.savefig(full, format="png", dpi=DPI, bbox_inches=frame)
+    picture = Image.open(full).convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
     picture.save(small, "png", optimize=True)
     return small.getvalue()
 
 
-def _svg(fig) -> str:
+def _svg(fig, frame) -> str:
     """The figure as SVG, its letters as shapes, to a hundredth of a point and nothing that is not drawn."""
     full = io.StringIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    fig.savefig(full, format="svg", bbox_inches="tight", metadata=nothing, transparent=True)
+    fig.savefig(full, format="svg", bbox_inches=frame, metadata=nothing, transparent=True)
     svg = re.sub(r"<\?xml.*?\?>|<!DOCTYPE.*?>|<!--.*?-->|<metadata>.*?</metadata>", "", full.getvalue(), flags=re.S)
     svg = re.sub(r'<g id="\w+">', "<g>", svg)
     svg = re.sub(r"(scale\([^)]*\)|\.\d\d)\d*", r"\1", svg)
     return re.sub(r"\s+", " ", svg).replace("> <", "><").strip()
 
 
-def panels(fig) -> list[list[float]]:
+def _laid_out(fig):
+    """What is drawn of a figure, in inches, and its `panels`; it is laid out once, since each layout takes a while."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    renderer = FigureCanvasAgg(fig).get_renderer()
+    fig.draw_without_rendering()
+    fig.set_layout_engine("none")
+    frame = fig.get_tightbbox(renderer).padded(PAD)
+    return frame, panels(fig, renderer, frame)
+
+
+def panels(fig, renderer, frame) -> list[list[float]]:
     """The columns of a figure, which a narrow page stacks: [left, top, right, bottom], shares of the picture.
 
     A column is as wide as what is drawn in it; columns that overlap are one. A legend of the whole figure comes last.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    fig.draw_without_rendering()
-    renderer, pad = FigureCanvasAgg(fig).get_renderer(), 0.1 * fig.dpi
-    whole = fig.get_tightbbox(renderer).transformed(fig.dpi_scale_trans).padded(pad)
-    boxes = sorted((box.x0, box.y0, box.x1, box.y1) for ax in fig.axes if (box := ax.get_tightbbox(renderer)))
+    inches = fig.dpi_scale_trans.inverted()
+    drawn = [box.transformed(inches) for ax in fig.axes if (box := ax.get_tightbbox(renderer))]
     columns: list[tuple[float, ...]] = []
-    for box in boxes:
+    for box in sorted((b.x0, b.y0, b.x1, b.y1) for b in drawn):
         if columns and box[0] < columns[-1][2]:
             last = columns.pop()
             box = last[0], min(last[1], box[1]), max(last[2], box[2]), max(last[3], box[3])
         columns.append(box)
-    columns += [legend.get_tightbbox(renderer).extents for legend in fig.legends]
-    across, down = lambda x: (x - whole.x0) / whole.width, lambda y: (whole.y1 - y) / whole.height
-    edges = pad / 2
-    return [
-        [round(float(min(max(share, 0), 1)), 4) for share in
-         (across(x0 - edges), down(y1 + edges), across(x1 + edges), down(y0 - edges))]
-        for x0, y0, x1, y1 in columns
-    ]  # fmt: skip
+    columns += [tuple(legend.get_tightbbox(renderer).transformed(inches).extents) for legend in fig.legends]
+    across, down = lambda x: (x - frame.x0) / frame.width, lambda y: (frame.y1 - y) / frame.height
+    edge = PAD / 2
+    shares = [(across(x0 - edge), down(y1 + edge), across(x1 + edge), down(y0 - edge)) for x0, y0, x1, y1 in columns]
+    return [[round(float(min(max(share, 0), 1)), 4) for share in box] for box in shares]

@@ -20,7 +20,7 @@ def weights(found: Mapping[str, Any]) -> None:
     """The 6 x 6 weights of CLIP, and the signal that they leave."""
     title = rf"signal left: {found['signal']:+.2f} ($\tau={found['tau']:g}$, $\nu={found['nu']:g}$)"
     figure, (ax,) = plots.panels(width=4.4, height=4.4)
-    plots.matrix(ax, np.array(found["weights"]).round(9), title, limit=3, numbers="{:.2f}")
+    plots.matrix(ax, np.array(found["weights"]).round(2) + 0, title, limit=3, numbers="{:.2f}")
     ax.set(xlabel=r"second modality $j$", ylabel=r"first modality $i$")
     alt = f"The 6 x 6 weights of CLIP with {found['swapped']} of six pairs wrong; signal left {found['signal']:+.2f}."
     caption = (

@@ -4,12 +4,13 @@ import re
 
 import matplotlib
 import matplotlib.pyplot as plt
+import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
 from mmcl.notebook import figures, play, plots
-from mmcl.notebook.figures import PLAY_MIME, panels, show
+from mmcl.notebook.figures import PLAY_MIME, _laid_out, show
 
 
 @pytest.fixture(autouse=True)
@@ -67,12 +68,12 @@ def test_a_figure_of_three_panels_is_cut_into_three_that_hold_their_titles_and_d
     figure, axes = plots.panels(columns=3)
     for ax in axes:
         ax.set_title("short")
-    columns = panels(figure)
+    _, columns = _laid_out(figure)
     assert len(columns) == 3
     assert all(a[2] <= b[0] + 0.02 for a, b in zip(columns, columns[1:], strict=False))
     assert all(left < right and 0 <= top < bottom <= 1 for left, top, right, bottom in columns)
     axes[0].set_title("a title that reaches far into the panel beside it " * 2)
-    assert len(panels(figure)) == 2
+    assert len(_laid_out(figure)[1]) == 2
     plt.close(figure)
 
 
@@ -80,7 +81,7 @@ def test_panels_in_two_rows_are_cut_by_columns_and_a_legend_of_the_whole_comes_l
     figure, axes = plots.panels(columns=2, rows=2)
     plots.curves(axes[0], [0, 1], {"a": [0, 1]}, "x", "y")
     plots.legend_below(figure, axes[0])
-    first, second, legend = panels(figure)
+    _, (first, second, legend) = _laid_out(figure)
     assert min(first[3] - first[1], second[3] - second[1]) > 0.8
     assert legend[1] > 0.8
     plt.close(figure)
@@ -92,3 +93,15 @@ def test_a_figure_to_play_with_carries_its_setting_and_says_what_to_do(displayed
     data, about = displayed[0]
     assert data[PLAY_MIME] == setting
     assert "*Raise $r$:*" in about["caption"]
+
+
+def test_the_256_colours_are_within_a_sixtieth_of_those_that_were_drawn():
+    figure, (ax,) = plots.panels()
+    plots.matrix(ax, np.sin(np.arange(900)).reshape(30, 30))
+    full = io.BytesIO()
+    frame, _ = _laid_out(figure)
+    figure.savefig(full, format="png", dpi=figures.DPI, bbox_inches=frame)
+    drawn, kept = (Image.open(io.BytesIO(data)) for data in (full.getvalue(), figures._png(figure, frame)))
+    assert kept.mode == "P"
+    assert np.abs(np.asarray(drawn.convert("RGB"), int) - np.asarray(kept.convert("RGB"), int)).max() <= 4
+    plt.close(figure)
