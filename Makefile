@@ -42,7 +42,7 @@ endif
 MAKEFLAGS += --no-print-directory --no-builtin-rules
 .DEFAULT_GOAL := reports
 .DELETE_ON_ERROR:
-.PHONY: help reports test test-fast lint pairs check-pairs outputs readme report sweep seeds parameters bench lab lock clean distclean check-python
+.PHONY: help reports site test test-fast lint pairs check-pairs outputs readme report sweep seeds parameters bench lab lock clean distclean check-python
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -78,7 +78,7 @@ check-python:
 	|| $(call FAIL,PY=$(PY) is not a Python 3.11 or newer.)
 	@missing=$$($(PY) -c 'import sys; from importlib.util import find_spec; sys.path = [p for p in sys.path if p]; \
 	print(*[m for m in sys.argv[1:] if not find_spec(m)])' mmcl torch numpy scipy sklearn matplotlib pooch yaml jupytext \
-	papermill nbconvert ipykernel PIL latex2mathml pytest ruff mypy); \
+	papermill nbconvert ipykernel PIL latex2mathml nh3 pytest ruff mypy axe_core_python); \
 	[ -z "$$missing" ] || $(call FAIL,PY=$(PY) cannot import $$missing: run $(PY) -m pip install -e \".[test]\" or leave PY away.)
 
 # ---------------------------------------------------------------- the notebooks
@@ -128,6 +128,10 @@ outputs: | $(ENVIRONMENT) ## run all notebooks and refresh the outputs committed
 	@$(MAKE) pairs
 	@$(MAKE) reports PROFILE=default
 	@for n in $(NAMES); do $(PYTHON) -m mmcl outputs notebooks/$$n.ipynb build/default/$$n.run.ipynb || exit 1; done
+
+site: reports ## the same pages as a folder for static hosting: build/site
+	@rm -rf build/site && mkdir -p build/site && cp $(HTML) $(REPORTS)/index.html $(REPORTS)/ledger.html build/site
+	@touch build/site/.nojekyll && echo "Pages: build/site"
 
 readme: | $(ENVIRONMENT) ## refresh README.md's figure and table from the committed notebooks
 	@$(PYTHON) -m mmcl readme README.md $(NAMES:%=notebooks/%.ipynb)

@@ -364,6 +364,12 @@ show(figure, alt="The covariance; without its diagonal; the erased diagonal of t
      "bias that follows falls as 1/d, far below the printed bound.")
 
 # %%
+from mmcl.experiments import playable
+from mmcl.notebook import play
+
+play.ellipses(playable.ellipses(angle=120, wrong_share=0.3))
+
+# %%
 # All 2^6 masks: the mean cross-covariance of the two views
 x = spiked(50, 6, 6, 2, seed=seed).x
 masks = torch.cartesian_prod(*6 * [torch.tensor([0.0, 1.0], dtype=x.dtype)])

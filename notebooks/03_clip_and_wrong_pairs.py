@@ -80,6 +80,12 @@ for ax, nu in zip(axes[1:], weights, strict=True):
 show(figure, alt="Six pairs, two swapped. The softmax finds the true pairs; at nu = 1 right pairs "
                  "weigh 0 and wrong ones 1, at nu = 2 right ones 1 and wrong ones 2.")
 
+# %%
+from mmcl.experiments import playable
+from mmcl.notebook import play
+
+play.weights(playable.weights(tau=0.5, nu=1.5, swapped=2))
+
 # %% [markdown]
 # At $\nu = 1$, which is CLIP, a right pair is worth nothing: pull and push cancel. A wrong pair
 # keeps its full weight, and each of its two rows is pushed away from its own true partner. (This is

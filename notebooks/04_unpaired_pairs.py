@@ -142,6 +142,12 @@ show(figure, alt="Histograms of the partner's score and of the best stranger's: 
      "r = 10 and are apart at r = 60.")
 
 # %%
+from mmcl.experiments import playable
+from mmcl.notebook import play
+
+play.scores(playable.scores(noise_std=0.3, rank=20, candidates=200))
+
+# %%
 # Algorithm 1 as it is analysed: the linear loss, rule (4.2), and one SVD of S^u (4.4)
 x, y, xu, yu, r = *known(30, 300), *known(30, 100, seed=seed + 1), 30
 u, c, vt = torch.linalg.svd((x - x.mean(0)).T @ (y - y.mean(0)) / (len(x) - 1))

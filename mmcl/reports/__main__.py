@@ -13,7 +13,7 @@ from pathlib import Path
 
 from mmcl._files import write_whole
 from mmcl.notebook.claims import claims_of, table
-from mmcl.reports import answer, page, run, statements
+from mmcl.reports import answer, index, page, places, run, statements
 from mmcl.reports.endings import ending
 from mmcl.reports.parameters import choose_parameters, find_notebook, parameters_of, spelled
 from mmcl.reports.reading import DamagedError, UsageError, read_chapter, read_ipynb, read_run
@@ -85,7 +85,8 @@ def _run(args) -> int:
 
 def _render(args) -> int:
     argued = statements.read(args.statements) if args.statements else []
-    write_whole(args.target, page.report(read_run(args.executed), args.target.stem, argued))
+    chapters = places.titles(args.statements.parent) if args.statements else {}
+    write_whole(args.target, page.report(read_run(args.executed), args.target.stem, argued, chapters=chapters))
     return 0
 
 
@@ -101,7 +102,8 @@ def _index(args) -> int:
     if damaged:
         raise DamagedError(f"{'; '.join(damaged)}: make does")
     argued = statements.read(args.statements) if args.statements else []
-    write_whole(args.target, page.index(notebooks, args.build.name, argued))
+    write_whole(args.target, index.index(notebooks, args.build.name, argued, os.environ.get("GITHUB_REPOSITORY", "")))
+    write_whole(args.target.with_name("ledger.html"), index.ledger(notebooks, args.build.name))
     problems = {n: nb.metadata.mmcl.problem if nb else "was not run" for n, nb in notebooks.items()}
     claims = [c for nb in notebooks.values() if nb for c in claims_of(nb)]
     print("\n" + table(claims))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import logging
 import os
 import platform
@@ -17,7 +15,6 @@ import nbformat
 import papermill
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
-from PIL import Image
 from traitlets import default
 
 from mmcl import __version__
@@ -173,15 +170,8 @@ def run(source: Path, target: Path, values: dict[str, object]) -> str:
     return problem
 
 
-def _palette(png: str) -> str:
-    """A base64 PNG in 256 colours, a third of the size."""
-    picture, small = Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB"), io.BytesIO()
-    picture.quantize(256, dither=Image.Dither.NONE).save(small, "png", optimize=True)
-    return base64.b64encode(small.getvalue()).decode()
-
-
 def take_outputs(committed: Path, executed: Path) -> None:
-    """Write the outputs of an executed notebook into the committed one, figures in 256 colours, without timings,
+    """Write the outputs of an executed notebook into the committed one, figures as PNG alone, without timings,
     paths and stderr.
 
     Raises:
@@ -194,6 +184,6 @@ def take_outputs(committed: Path, executed: Path) -> None:
         if cell.cell_type == "code":
             cell.outputs = [o for o in done.outputs if o.get("name") != "stderr"]
             for data in (o.data for o in cell.outputs if "image/png" in o.get("data", {})):
-                data["image/png"] = _palette(data["image/png"])
+                data.pop("image/svg+xml", None)  # of the page alone: both would double the size
             cell.execution_count = done.execution_count
     write_whole(committed, nbformat.writes(notebook) + "\n")
