@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
@@ -14,6 +15,12 @@ from mmcl.practice.inputs import View, as_pair, as_view, usable_rows
 from mmcl.practice.scaling import scalings
 from mmcl.practice.selection import check_parameters, encode, loss_of, partner_score, settings
 from mmcl.practice.streaming import ENTRIES, Tally, tally
+
+
+def _can_be_streamed(model: "MMCL") -> bool:
+    if model.loss == "linear" or isinstance(model.loss, Linear):
+        return True
+    raise AttributeError(f"loss = {model.loss!r} compares each pair with all others and cannot be streamed; use fit")
 
 
 class MMCL(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -92,27 +99,25 @@ class MMCL(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         tags.input_tags.sparse = True
         return tags
 
-    def fit(self, X: Any, Y: Any) -> "MMCL":
-        """Fit the encoders to pairs, row i of X with row i of Y.
+    def fit(self, X: Any, y: Any) -> "MMCL":
+        """Fit the encoders to pairs, row i of X with row i of y.
 
         Args:
-            X, Y: (n, d1), (n, d2) numbers in any container: numpy, memory map, torch, pandas, scipy sparse, dask. The
+            X, y: (n, d1), (n, d2) numbers in any container: numpy, memory map, torch, pandas, scipy sparse, dask. The
                 linear loss reads them once, block by block, and keeps d1 x d2 numbers; others hold them scaled.
 
         Raises:
             ValueError: for data or parameters that cannot be used, in one sentence.
         """
-        return self._learn(X, Y, None)
+        return self._learn(X, y, None)
 
-    def partial_fit(self, X: Any, Y: Any) -> "MMCL":
+    @available_if(_can_be_streamed)
+    def partial_fit(self, X: Any, y: Any) -> "MMCL":
         """Go on with more pairs: the fit is that of all pairs so far, in whatever blocks they came (linear loss)."""
-        check_parameters(self)
-        if not isinstance(loss_of(self, 1.0), Linear):
-            raise ValueError(f"loss = {self.loss!r} compares each pair with all others and cannot be streamed; use fit")
-        return self._learn(X, Y, getattr(self, "_tally", None))
+        return self._learn(X, y, getattr(self, "_tally", None))
 
-    def transform(self, X: Any, Y: Any = None) -> Any:
-        """Scores (n, r) of the rows of X, or both modalities' scores if Y is given, in the container of each.
+    def transform(self, X: Any, y: Any = None) -> Any:
+        """Scores (n, r) of the rows of X, or both modalities' scores if y is given, in the container of each.
 
         With ``drop_missing`` a row with missing values has missing scores.
         """
@@ -120,19 +125,20 @@ class MMCL(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         names = list(self.get_feature_names_out())
         x = self._known(as_view("X", X))
         scores = x.back(self._scores(x, self.x_mean_, self.x_rotations_), names)
-        if Y is None:
+        if y is None:
             return scores
-        y = self._known(as_view("Y", Y))
-        return scores, y.back(self._scores(y, self.y_mean_, self.y_rotations_), names)
+        other = self._known(as_view("y", y))
+        return scores, other.back(self._scores(other, self.y_mean_, self.y_rotations_), names)
 
-    def score(self, X: Any, Y: Any) -> float:
+    def score(self, X: Any, y: Any) -> float:
         """Mean average precision of partners among the rows given, both ways, by cosine: 1 if each finds its own first.
 
         `mmcl.metrics` has the other measures, for what `transform` returns.
         """
         check_is_fitted(self)
-        x, y = (self._known(view) for view in as_pair(X, Y))
-        z, z_tilde = self._scores(x, self.x_mean_, self.x_rotations_), self._scores(y, self.y_mean_, self.y_rotations_)
+        x, other = (self._known(view) for view in as_pair(X, y))
+        z = self._scores(x, self.x_mean_, self.x_rotations_)
+        z_tilde = self._scores(other, self.y_mean_, self.y_rotations_)
         there = ~(z.isnan() | z_tilde.isnan()).any(1)
         return partner_score(z[there], z_tilde[there])
 
@@ -140,9 +146,9 @@ class MMCL(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     def _n_features_out(self) -> int:
         return self.n_components_
 
-    def _learn(self, X: Any, Y: Any, before: Tally | None) -> "MMCL":
+    def _learn(self, X: Any, y: Any, before: Tally | None) -> "MMCL":
         check_parameters(self)
-        pair = as_pair(X, Y)
+        pair = as_pair(X, y)
         pair = self._known(pair[0], reset=before is None), self._known(pair[1], reset=before is None)
         counted = Tally(self.scale, self.random_state) if before is None else before.copy()
         counted = tally(pair, counted, self.drop_missing)
@@ -169,7 +175,7 @@ class MMCL(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         elif reset:
             self.n_features_out_ = view.shape[1]
         elif view.shape[1] != self.n_features_out_:
-            raise ValueError(f"Y has {view.shape[1]} features, but MMCL is expecting {self.n_features_out_} of them")
+            raise ValueError(f"y has {view.shape[1]} features, but MMCL is expecting {self.n_features_out_} of them")
         return view
 
     def _scores(self, view: View, mean: Any, rotations: Any) -> Tensor:

@@ -20,7 +20,7 @@ class View:
     """Rows of one modality: ``view.rows(slice)`` is an (m, d) tensor, float32 or float64, without gradients.
 
     Attributes:
-        name: how the user calls it, X or Y.
+        name: how the user calls it, X or y.
         source: what they passed.
         kind: "numpy", "torch", "pandas", "sparse" or "dask".
         shape: (n, d).
@@ -103,9 +103,7 @@ def as_view(name: str, data: Any) -> View:
     n, d = map(int, data.shape)
     if d == 0 or n == 0:
         what, count = ("feature(s)", d) if d == 0 else ("sample(s)", n)
-        raise ValueError(
-            f"Found array with {count} {what} (shape=({n}, {d})) in {name}, while a minimum of 1 is required."
-        )
+        raise ValueError(f"Found array with {count} {what} (shape=({n}, {d})) while a minimum of 1 is required.")
     return View(name, data, kind, (n, d), _dtype(name, data.dtype), ids, frame)
 
 
@@ -116,18 +114,18 @@ def as_pair(x: Any, y: Any) -> tuple[View, View]:
         ValueError: if either is no table, the row counts differ, or the ids do.
     """
     if y is None:
-        raise ValueError("requires y to be passed, but the target y is None: give Y, the other view of the rows of X")
-    a, b = as_view("X", x), as_view("Y", y)
+        raise ValueError("requires y to be passed, but the target y is None: give the other modality of the rows of X")
+    a, b = as_view("X", x), as_view("y", y)
     if a.shape[0] != b.shape[0]:
         raise ValueError(
-            f"X has {a.shape[0]} rows and Y {b.shape[0]}, inconsistent numbers of samples; row i of X must be paired "
-            "with row i of Y"
+            f"X has {a.shape[0]} rows and y {b.shape[0]}, inconsistent numbers of samples; row i of X must be paired "
+            "with row i of y"
         )
     if a.ids is not None and b.ids is not None and not np.array_equal(a.ids, b.ids):
         i = int(np.argmax(a.ids != b.ids)) if a.ids.dtype == b.ids.dtype else 0
         raise ValueError(
-            f"row {i} of X has the id {a.ids[i]!r} and row {i} of Y {b.ids[i]!r}; bring them into one order, say with "
-            "Y.loc[X.index], or drop the index if the order is right"
+            f"row {i} of X has the id {a.ids[i]!r} and row {i} of y {b.ids[i]!r}; bring them into one order, say with "
+            "y.loc[X.index], or drop the index if the order is right"
         )
     return a, b
 
@@ -179,7 +177,7 @@ def _array(name: str, data: Any) -> np.ndarray:
         if data.dtype.kind in "OUS":
             data = data.astype(np.float64)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{name} is no table of numbers ({error}); pass an (n, d) array") from None
+        raise type(error)(f"{name} is no table of numbers ({error}); pass an (n, d) array") from None
     return data
 
 

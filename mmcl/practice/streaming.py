@@ -1,5 +1,6 @@
 """Means and second moments of pairs in one pass over blocks of rows: added up, merged, on one machine or a cluster."""
 
+import threading
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -10,7 +11,10 @@ from mmcl.practice.inputs import View, usable_rows
 
 ENTRIES = 2**18  # of a block of one modality, 1 MB in float32: it stays in the cache
 DEALT = 2**15  # rows dealt to the folds one by one; later ones go to them block by block, which is faster
-HELD_OUT = 400  # rows that a fold keeps to be tested on
+HELD_OUT = 256  # rows that a fold keeps to be tested on
+
+
+_ROOMS = threading.local()
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,10 @@ class Moments:
     cross: Tensor
     own: Tensor
     own_tilde: Tensor
+
+    @property
+    def finite(self) -> bool:
+        return bool(torch.isfinite(self.mean).all() and torch.isfinite(self.mean_tilde).all())
 
     def __add__(self, other: "Moments") -> "Moments":
         n = self.n + other.n
@@ -62,8 +70,8 @@ def moments(x: Tensor, x_tilde: Tensor, scale: str) -> Moments:
     """
     dtype = torch.promote_types(x.dtype, x_tilde.dtype)
     x, x_tilde = x.to(dtype), x_tilde.to(dtype)
-    means = x.mean(0), x_tilde.mean(0)
-    a, b = x - means[0], x_tilde - means[1]
+    means = [(c.new_ones(1, len(c)) @ c)[0] / len(c) for c in (x, x_tilde)]  # a matrix product: twice as fast as mean
+    a, b = (torch.sub(c, m, out=_room(c, i)) for i, (c, m) in enumerate(zip((x, x_tilde), means, strict=True)))
     if scale == "whiten":
         own = [(c.mT @ c).double() for c in (a, b)]
     elif scale == "standardise":
@@ -71,6 +79,15 @@ def moments(x: Tensor, x_tilde: Tensor, scale: str) -> Moments:
     else:
         own = [torch.empty(0, dtype=torch.float64)] * 2
     return Moments(len(x), means[0].double(), means[1].double(), (a.mT @ b).double(), *own)
+
+
+def _room(like: Tensor, which: int) -> Tensor:
+    """A tensor of this shape to write into: the same memory each time, for fresh memory costs more than a product."""
+    rooms = _ROOMS.__dict__.setdefault("rooms", {})
+    room = rooms.get((which, like.dtype))
+    if room is None or len(room) < like.numel():
+        room = rooms[which, like.dtype] = like.new_empty(like.numel())
+    return room[: like.numel()].view(like.shape)
 
 
 @dataclass
@@ -95,27 +112,33 @@ class Tally:
     moments: list[Moments] = field(default_factory=list)
     kept: list[tuple[Tensor, Tensor, Tensor]] = field(default_factory=list)
 
-    def add(self, x: Tensor, x_tilde: Tensor) -> None:
-        """Count in a block of rows, all of them usable."""
-        start, self.seen = self.seen, self.seen + len(x)
-        if start >= DEALT and len(self.moments) == self.folds:
-            self._add(start // max(1, len(x)) % self.folds, x, x_tilde, start)
-            return
-        for k in range(self.folds):
-            first = (k - start) % self.folds
-            self._add(k, x[first :: self.folds], x_tilde[first :: self.folds], start)
+    def add(self, x: Tensor, x_tilde: Tensor) -> bool:
+        """Count in a block of rows; False, and nothing counted, if a value is not finite."""
+        start, every = self.seen, self.folds
+        dealt = [(k, slice((k - start) % every, None, every)) for k in range(every)]
+        if start >= DEALT and len(self.moments) == every:
+            dealt = [(start // len(x) % every, slice(None))]
+        parts = [(k, x[here], x_tilde[here]) for k, here in dealt if len(x[here])]
+        found = [moments(a, b, self.scale) for _, a, b in parts]
+        if not all(m.finite for m in found):
+            return False
+        for (k, a, b), more in zip(parts, found, strict=True):
+            self.moments[k : k + 1] = [self.moments[k] + more if k < len(self.moments) else more]
+            self._keep(k, a, b, start)
+        self.seen += len(x)
+        return True
 
-    def _add(self, k: int, x: Tensor, x_tilde: Tensor, start: int) -> None:
-        if len(x) == 0:
-            return
-        more = moments(x, x_tilde, self.scale)
-        self.moments[k : k + 1] = [self.moments[k] + more if k < len(self.moments) else more]
+    def _keep(self, k: int, x: Tensor, x_tilde: Tensor, start: int) -> None:
         generator = torch.Generator().manual_seed((self.seed * 1_000_003 + start * self.folds + k) % 2**63)
-        keys = torch.rand(len(x), generator=generator, dtype=torch.float64)
+        rows = x, x_tilde, torch.rand(len(x), generator=generator, dtype=torch.float64)
         if k < len(self.kept):
-            x, x_tilde, keys = (torch.cat(both) for both in zip(self.kept[k], (x, x_tilde, keys), strict=True))
-        least = keys.topk(min(HELD_OUT, len(keys)), largest=False, sorted=False).indices.sort().values
-        self.kept[k : k + 1] = [(x[least], x_tilde[least], keys[least])]
+            before = self.kept[k]
+            if len(before[2]) == HELD_OUT:
+                here = (rows[2] < before[2].max()).nonzero()[:, 0]
+                rows = rows[0][here], rows[1][here], rows[2][here]
+            rows = torch.cat([before[0], rows[0]]), torch.cat([before[1], rows[1]]), torch.cat([before[2], rows[2]])
+        least = rows[2].topk(min(HELD_OUT, len(rows[2])), largest=False, sorted=False).indices.sort().values
+        self.kept[k : k + 1] = [(rows[0][least], rows[1][least], rows[2][least])]
 
     def copy(self) -> "Tally":
         """One that can be added to while this one stays as it is."""
@@ -131,7 +154,12 @@ def tally(pairs: tuple[View, View], into: Tally, drop_missing: bool) -> Tally:
     """One pass over the pairs, counted into a `Tally`, which is returned."""
     n, *dims = pairs[0].shape[0], pairs[0].shape[1], pairs[1].shape[1]
     for here in row_blocks(n, max(dims), ENTRIES):
+        if into.add(pairs[0].rows(here), pairs[1].rows(here)):
+            continue
         rows, keep = usable_rows(pairs, here, drop_missing)
         into.dropped += 0 if keep is None else int((~keep).sum())
-        into.add(rows[0], rows[1])
+        if len(rows[0]) and not into.add(rows[0], rows[1]):
+            raise ValueError(
+                f"the sums of {pairs[0].name} or {pairs[1].name} overflow {rows[0].dtype}; scale the data down"
+            )
     return into
