@@ -140,7 +140,8 @@ class ExponentialLoss(ContrastiveLoss):
     def _prepare(self, s: Tensor, start: int, bound: float) -> tuple[Tensor, bool]:
         logits = s / self.tau + self.margin
         logits.diagonal(start, -2, -1).fill_(-math.inf)
-        exponentiate = bound / self.tau + abs(self.margin) < 0.4 * math.log(torch.finfo(s.dtype).max)
+        largest = bound / self.tau + abs(self.margin) + math.log(s.shape[-1])  # no sum overflows, no term underflows
+        exponentiate = largest < 0.9 * math.log(torch.finfo(s.dtype).max)
         return (logits.exp_() if exponentiate else logits), exponentiate
 
     def _totals(self, block: tuple[Tensor, bool], diagonal: Tensor, start: int) -> tuple[Tensor, Tensor]:

@@ -1,6 +1,5 @@
 """Means and second moments of pairs in one pass over blocks of rows: added up, merged, on one machine or a cluster."""
 
-import threading
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -10,11 +9,9 @@ from mmcl._blocks import row_blocks
 from mmcl.practice.inputs import View, usable_rows
 
 ENTRIES = 2**18  # of a block of one modality, 1 MB in float32: it stays in the cache
+NEAR = 8  # standard deviations: with means up to here float32 loses two of its seven digits at most
 DEALT = 2**15  # rows dealt to the folds one by one; later ones go to them block by block, which is faster
 HELD_OUT = 256  # rows that a fold keeps to be tested on
-
-
-_ROOMS = threading.local()
 
 
 @dataclass(frozen=True)
@@ -60,34 +57,31 @@ def _merged(own: Tensor, more: Tensor, far: Tensor, weight: float) -> Tensor:
     return own + more + weight * far.square() if len(own) else own
 
 
-def moments(x: Tensor, x_tilde: Tensor, scale: str) -> Moments:
+def moments(x: Tensor, x_tilde: Tensor, scale: str, near: tuple[Tensor, Tensor] | None = None) -> Moments:
     """The `Moments` of one block of pairs (n, d1), (n, d2), with as many of them as ``scale`` needs.
+
+    Rows are centred first, or if no mean is larger than ``near`` afterwards, which costs nothing:
+    sum_i x_i x~_i^T - n mean mean~^T, with few digits lost where means are not far beyond the standard deviations.
 
     Example:
         >>> moments(torch.eye(2), torch.eye(2), "centre").cross
         tensor([[ 0.5000, -0.5000],
                 [-0.5000,  0.5000]], dtype=torch.float64)
     """
-    dtype = torch.promote_types(x.dtype, x_tilde.dtype)
-    x, x_tilde = x.to(dtype), x_tilde.to(dtype)
-    means = [(c.new_ones(1, len(c)) @ c)[0] / len(c) for c in (x, x_tilde)]  # a matrix product: twice as fast as mean
-    a, b = (torch.sub(c, m, out=_room(c, i)) for i, (c, m) in enumerate(zip((x, x_tilde), means, strict=True)))
+    n, dtype = len(x), torch.promote_types(x.dtype, x_tilde.dtype)
+    a, b = x.to(dtype), x_tilde.to(dtype)
+    means = [(c.new_ones(1, n) @ c)[0] / n for c in (a, b)]  # a matrix product: twice as fast as mean
+    left = [m.double() for m in means]  # still to be taken off
+    if near is None or any(bool((m.abs() > most).any()) for m, most in zip(means, near, strict=True)):
+        a, b, left = a - means[0], b - means[1], [torch.zeros_like(m) for m in left]
     if scale == "whiten":
-        own = [(c.mT @ c).double() for c in (a, b)]
+        own = [torch.addr((c.mT @ c).double(), m, m, alpha=-n) for c, m in zip((a, b), left, strict=True)]
     elif scale == "standardise":
-        own = [c.square().sum(0).double() for c in (a, b)]
+        own = [c.square().sum(0).double() - n * m.square() for c, m in zip((a, b), left, strict=True)]
     else:
         own = [torch.empty(0, dtype=torch.float64)] * 2
-    return Moments(len(x), means[0].double(), means[1].double(), (a.mT @ b).double(), *own)
-
-
-def _room(like: Tensor, which: int) -> Tensor:
-    """A tensor of this shape to write into: the same memory each time, for fresh memory costs more than a product."""
-    rooms = _ROOMS.__dict__.setdefault("rooms", {})
-    room = rooms.get((which, like.dtype))
-    if room is None or len(room) < like.numel():
-        room = rooms[which, like.dtype] = like.new_empty(like.numel())
-    return room[: like.numel()].view(like.shape)
+    cross = torch.addr((a.mT @ b).double(), left[0], left[1], alpha=-n)
+    return Moments(n, means[0].double(), means[1].double(), cross, own[0], own[1])
 
 
 @dataclass
@@ -100,6 +94,7 @@ class Tally:
         folds: into which the rows are dealt.
         seen: rows so far.
         dropped: rows left out for missing values.
+        near: means up to here are taken off after the product, see `moments`; from the first block.
         moments: one a fold.
         kept: (x, x~, keys) a fold: the `HELD_OUT` rows of smallest random key, a uniform sample of the fold.
     """
@@ -109,6 +104,7 @@ class Tally:
     folds: int = 3
     seen: int = 0
     dropped: int = 0
+    near: tuple[Tensor, Tensor] | None = None
     moments: list[Moments] = field(default_factory=list)
     kept: list[tuple[Tensor, Tensor, Tensor]] = field(default_factory=list)
 
@@ -119,7 +115,9 @@ class Tally:
         if start >= DEALT and len(self.moments) == every:
             dealt = [(start // len(x) % every, slice(None))]
         parts = [(k, x[here], x_tilde[here]) for k, here in dealt if len(x[here])]
-        found = [moments(a, b, self.scale) for _, a, b in parts]
+        if self.near is None and len(x) > 1:
+            self.near = NEAR * x.std(0), NEAR * x_tilde.std(0)
+        found = [moments(a, b, self.scale, self.near) for _, a, b in parts]
         if not all(m.finite for m in found):
             return False
         for (k, a, b), more in zip(parts, found, strict=True):
