@@ -8,13 +8,12 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
-from mmcl._blocks import row_blocks
 from mmcl.losses import ContrastiveLoss, Linear
 from mmcl.practice.contrast import contrast
-from mmcl.practice.inputs import View, as_pair, as_view, usable_rows
+from mmcl.practice.inputs import View, as_pair, as_view, row_slices, usable_rows
 from mmcl.practice.scaling import scalings
 from mmcl.practice.selection import check_parameters, encode, loss_of, partner_score, settings
-from mmcl.practice.streaming import ENTRIES, Tally, tally
+from mmcl.practice.streaming import Tally, tally
 
 
 def _can_be_streamed(model: "MMCL") -> bool:
@@ -181,8 +180,8 @@ class MMCL(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     def _scores(self, view: View, mean: Any, rotations: Any) -> Tensor:
         """(rows - mean) rotations, (n, r), block by block in the dtype of the rows."""
         mean, rotations = (torch.from_numpy(a) for a in (mean, rotations))
-        n, scores = view.shape[0], torch.empty(view.shape[0], rotations.shape[1], dtype=view.dtype)
-        for here in row_blocks(n, view.shape[1], ENTRIES):
+        scores = torch.empty(view.shape[0], rotations.shape[1], dtype=view.dtype)
+        for here in row_slices((view,)):
             (rows,), keep = usable_rows((view,), here, self.drop_missing)
             found = (rows.cpu() - mean.to(rows.dtype)) @ rotations.to(rows.dtype)
             scores[here] = torch.nan

@@ -5,6 +5,7 @@ scipy sparse matrices, dask arrays. No container is imported unless the user has
 """
 
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mmcl._blocks import row_blocks
+
+ENTRIES = 2**18  # of a block of one modality, 1 MB in float32: it stays in the cache
 NAMED = 5  # rows that an error names
 
 
@@ -100,6 +104,8 @@ def as_view(name: str, data: Any) -> View:
             f"{name} has {data.ndim} dimension(s); rows are samples, so pass (n, d). Reshape your data: "
             "array.reshape(-1, 1) if it has one feature, array.reshape(1, -1) if it is one row"
         )
+    if any(size != size for size in data.shape):
+        raise ValueError(f"{name} has chunks of unknown sizes; call compute_chunk_sizes() on it first")
     n, d = map(int, data.shape)
     if d == 0 or n == 0:
         what, count = ("feature(s)", d) if d == 0 else ("sample(s)", n)
@@ -128,6 +134,18 @@ def as_pair(x: Any, y: Any) -> tuple[View, View]:
             "y.loc[X.index], or drop the index if the order is right"
         )
     return a, b
+
+
+def row_slices(views: tuple[View, ...]) -> Iterator[slice]:
+    """Slices that cover the rows once and in order: the chunks of a dask array, blocks that fit the cache otherwise."""
+    chunked = next((view for view in views if view.kind == "dask"), None)
+    if chunked is None:
+        yield from row_blocks(views[0].shape[0], max(view.shape[1] for view in views), ENTRIES)
+        return
+    stop = 0
+    for rows in chunked.source.chunks[0]:
+        stop += rows
+        yield slice(stop - rows, stop)
 
 
 def usable_rows(views: tuple[View, ...], here: slice, drop_missing: bool) -> tuple[list[Tensor], Tensor | None]:

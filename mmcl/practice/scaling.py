@@ -6,9 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mmcl._blocks import row_blocks
-from mmcl.practice.inputs import View, usable_rows
-from mmcl.practice.streaming import ENTRIES, Moments
+from mmcl.practice.inputs import View, row_slices, usable_rows
+from mmcl.practice.streaming import Moments
 
 SCALES = ("whiten", "standardise", "centre")
 
@@ -63,7 +62,7 @@ def scaled_rows(pair: tuple[View, View], m: Moments, scaling: Scaling, drop_miss
     means = m.mean.to(dtype), m.mean_tilde.to(dtype)
     scaled = tuple(torch.empty(view.shape[0], a.shape[1], dtype=dtype) for view, a in zip(pair, maps, strict=True))
     n = 0
-    for here in row_blocks(pair[0].shape[0], max(b.shape[1] for b in pair), ENTRIES):
+    for here in row_slices(pair):
         rows, _ = usable_rows(pair, here, drop_missing)
         for into, part, mean, a in zip(scaled, rows, means, maps, strict=True):
             into[n : n + len(part)] = (part.to(dtype) - mean) @ a

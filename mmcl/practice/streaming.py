@@ -1,14 +1,16 @@
 """Means and second moments of pairs in one pass over blocks of rows: added up, merged, on one machine or a cluster."""
 
+import operator
 from dataclasses import dataclass, field, replace
+from functools import reduce
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from mmcl._blocks import row_blocks
-from mmcl.practice.inputs import View, usable_rows
+from mmcl.practice.inputs import View, as_view, row_slices, usable_rows
 
-ENTRIES = 2**18  # of a block of one modality, 1 MB in float32: it stays in the cache
 NEAR = 8  # standard deviations: with means up to here float32 loses two of its seven digits at most
 DEALT = 2**15  # rows dealt to the folds one by one; later ones go to them block by block, which is faster
 HELD_OUT = 256  # rows that a fold keeps to be tested on
@@ -35,7 +37,8 @@ class Moments:
 
     @property
     def finite(self) -> bool:
-        return bool(torch.isfinite(self.mean).all() and torch.isfinite(self.mean_tilde).all())
+        parts = self.mean, self.mean_tilde, self.cross, self.own, self.own_tilde
+        return bool(torch.isfinite(torch.stack([part.sum() for part in parts])).all())
 
     def __add__(self, other: "Moments") -> "Moments":
         n = self.n + other.n
@@ -128,15 +131,24 @@ class Tally:
 
     def _keep(self, k: int, x: Tensor, x_tilde: Tensor, start: int) -> None:
         generator = torch.Generator().manual_seed((self.seed * 1_000_003 + start * self.folds + k) % 2**63)
-        rows = x, x_tilde, torch.rand(len(x), generator=generator, dtype=torch.float64)
-        if k < len(self.kept):
-            before = self.kept[k]
-            if len(before[2]) == HELD_OUT:
-                here = (rows[2] < before[2].max()).nonzero()[:, 0]
-                rows = rows[0][here], rows[1][here], rows[2][here]
-            rows = torch.cat([before[0], rows[0]]), torch.cat([before[1], rows[1]]), torch.cat([before[2], rows[2]])
-        least = rows[2].topk(min(HELD_OUT, len(rows[2])), largest=False, sorted=False).indices.sort().values
-        self.kept[k : k + 1] = [(rows[0][least], rows[1][least], rows[2][least])]
+        keys = torch.rand(len(x), generator=generator, dtype=torch.float64)
+        if k == len(self.kept):
+            self.kept.append(_least((x, x_tilde, keys)))
+            return
+        if len(self.kept[k][2]) == HELD_OUT:
+            here = (keys < self.kept[k][2].max()).nonzero()[:, 0]
+            x, x_tilde, keys = x[here], x_tilde[here], keys[here]
+        self.kept[k] = _least(self.kept[k], (x, x_tilde, keys))
+
+    def __add__(self, other: "Tally") -> "Tally":
+        """That of both sets of rows."""
+        moments, kept = [], []
+        for k in range(max(len(self.moments), len(other.moments))):
+            parts = [t for t in (self, other) if k < len(t.moments)]
+            moments.append(reduce(operator.add, (t.moments[k] for t in parts)))
+            kept.append(_least(*(t.kept[k] for t in parts)))
+        seen, dropped = max(self.seen, other.seen), self.dropped + other.dropped
+        return replace(self, moments=moments, kept=kept, seen=seen, dropped=dropped, near=self.near or other.near)
 
     def copy(self) -> "Tally":
         """One that can be added to while this one stays as it is."""
@@ -148,16 +160,41 @@ class Tally:
         return sum(parts[1:], parts[0])
 
 
-def tally(pairs: tuple[View, View], into: Tally, drop_missing: bool) -> Tally:
-    """One pass over the pairs, counted into a `Tally`, which is returned."""
-    n, *dims = pairs[0].shape[0], pairs[0].shape[1], pairs[1].shape[1]
-    for here in row_blocks(n, max(dims), ENTRIES):
-        if into.add(pairs[0].rows(here), pairs[1].rows(here)):
+def _least(*rows: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """The `HELD_OUT` rows (x, x~, key) of smallest key, in the order given."""
+    x, x_tilde, keys = (torch.cat([part[i] for part in rows]) for i in range(3))
+    least = keys.topk(min(HELD_OUT, len(keys)), largest=False, sorted=False).indices.sort().values
+    return x[least], x_tilde[least], keys[least]
+
+
+def tally(pair: tuple[View, View], into: Tally, drop_missing: bool) -> Tally:
+    """One pass over the pairs, counted into a `Tally`, which is returned; dask arrays are counted where they are."""
+    if any(view.kind == "dask" for view in pair):
+        return into + _where_they_are(pair, into, drop_missing)
+    for here in row_slices(pair):
+        if into.add(pair[0].rows(here), pair[1].rows(here)):
             continue
-        rows, keep = usable_rows(pairs, here, drop_missing)
+        rows, keep = usable_rows(pair, here, drop_missing)
         into.dropped += 0 if keep is None else int((~keep).sum())
         if len(rows[0]) and not into.add(rows[0], rows[1]):
-            raise ValueError(
-                f"the sums of {pairs[0].name} or {pairs[1].name} overflow {rows[0].dtype}; scale the data down"
-            )
+            raise ValueError("X or y holds numbers that are too large, their products overflow; scale them down")
     return into
+
+
+def _where_they_are(pair: tuple[View, View], like: Tally, drop_missing: bool) -> Tally:
+    """Each chunk of rows counted as a task of dask, the tallies merged in a tree: what a lost worker had is redone."""
+    import dask
+
+    def count(x: Any, y: Any, start: int) -> Tally:
+        names = np.arange(start, start + len(x))
+        views = (replace(as_view(name, rows), ids=names) for name, rows in (("X", x), ("y", y)))
+        return tally(tuple(views), replace(like, moments=[], kept=[], seen=like.seen + start, dropped=0), drop_missing)  # type: ignore[arg-type]
+
+    def merge(parts: list[Tally]) -> Tally:
+        return reduce(operator.add, parts)
+
+    slices = list(row_slices(pair))
+    parts = [dask.delayed(count)(pair[0].source[here], pair[1].source[here], here.start) for here in slices]
+    while len(parts) > 1:
+        parts = [dask.delayed(merge)(parts[i : i + 8]) for i in range(0, len(parts), 8)]
+    return parts[0].compute()

@@ -1,6 +1,5 @@
 """The estimator: what it computes, against closed forms; how it behaves, against scikit-learn's contract."""
 
-import numpy as np
 import pytest
 import torch
 from helpers import pairs
