@@ -37,10 +37,14 @@ class ContrastiveLoss:
         return self._value(*self._totals(block, diagonal, 0), diagonal)
 
     def weights(self, s: Tensor) -> Tensor:
+        return self.value_and_weights(s)[1]
+
+    def value_and_weights(self, s: Tensor) -> tuple[Tensor, Tensor]:
+        """``loss(s)`` and ``loss.weights(s)`` from the same exponentials."""
         diagonal, block = self._whole(s)
         rows, columns = self._totals(block, diagonal, 0)
-        together = self._together(rows, columns, diagonal)
-        return self._apart(block, diagonal, 0, rows, columns) + torch.diag_embed(together)
+        value, together = self._value(rows, columns, diagonal), self._together(rows, columns, diagonal)
+        return value, self._apart(block, diagonal, 0, rows, columns) + torch.diag_embed(together)
 
     def _whole(self, s: Tensor) -> tuple[Tensor, Any]:
         s = torch.as_tensor(s)

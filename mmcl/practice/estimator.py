@@ -11,9 +11,10 @@ from torch import Tensor
 from mmcl.losses import ContrastiveLoss, Linear
 from mmcl.practice.contrast import contrast
 from mmcl.practice.inputs import View, as_pair, as_view, row_slices, usable_rows
-from mmcl.practice.scaling import scalings
+from mmcl.practice.permutation import permutation_test
+from mmcl.practice.scaling import scaled_rows, scalings
 from mmcl.practice.selection import check_parameters, encode, loss_of, partner_score, settings
-from mmcl.practice.streaming import Tally, tally
+from mmcl.practice.streaming import Moments, Tally, tally
 
 
 def _can_be_streamed(model: "MMCL") -> bool:
@@ -30,15 +31,16 @@ class MMCL(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     regularised canonical correlation analysis with components weighted by the roots of their correlations.
 
     Args:
-        n_components: dimension r of the embedding, or "auto".
+        n_components: dimension r of the embedding, "auto", or "permutation": as many canonical correlations as a
+            stepwise permutation test finds (`mmcl.practice.permutation`; needs n > d1 + d2).
         loss: a name in `mmcl.LOSSES` or a loss object, which then has its own tau and nu.
         tau: temperature of a loss that has one, or "auto".
         nu: weight of the pairs, >= 1.
         rho: weight of the penalty, > 0; for the linear loss it is the length of the scores and no more.
         scale: "whiten" (unit covariance, up to the ridge), "standardise" (unit variance of each feature) or "centre".
         ridge: added to the eigenvalues of both correlation matrices before whitening, >= 0, or "auto".
-        strangers: None compares every pair with all others, in time n^2; a number of rows that each pair is compared
-            with makes the time of a step linear in n (losses other than the linear one, which needs neither).
+        strangers: None compares every pair with all others, in time n^2 a step; a number compares it with about that
+            many, in time linear in n (`mmcl.practice.sampled`; CLIP). The linear loss needs neither.
         drop_missing: leave out pairs with NaN or infinity in either row rather than refuse them.
         tol, max_steps: of `mmcl.fit`, for the losses that iterate.
         random_state: seed of the rows that are tested on, and of the strangers.
@@ -50,6 +52,7 @@ class MMCL(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         x_mean_, y_mean_: (d1,), (d2,).
         n_components_, ridge_, tau_: the values used.
         selection_: list of `mmcl.practice.selection.Selection`, one for each search.
+        permutation_test_: `mmcl.practice.permutation.PermutationTest`, if it was asked for.
         n_samples_: pairs that were used, and n_dropped_ those that were not.
         n_iter_, converged_: of the fit.
 
@@ -152,7 +155,7 @@ class MMCL(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         counted = Tally(self.scale, self.random_state) if before is None else before.copy()
         counted = tally(pair, counted, self.drop_missing)
         total = counted.total()
-        rank, ridge, self.selection_ = settings(self, counted)
+        rank, ridge, self.selection_ = settings(self, counted, lambda: self._tested_rank(pair, total, before))
         scaling = next(scalings(total, self.scale, (ridge,)))
         loss = loss_of(self, 1.0)
         if isinstance(loss, Linear):
@@ -166,6 +169,16 @@ class MMCL(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         self.n_samples_, self.n_dropped_ = total.n, counted.dropped
         self._tally = counted
         return self
+
+    def _tested_rank(self, pair: tuple[View, View], total: Moments, before: Tally | None) -> int:
+        """The number of canonical correlations that a permutation test finds, but one at least."""
+        if before is not None:
+            raise ValueError('n_components = "permutation" needs all pairs at once and cannot be streamed; use fit')
+        as_they_are = next(scalings(total, "centre", (0.0,)))
+        self.permutation_test_ = permutation_test(
+            *scaled_rows(pair, total, as_they_are, self.drop_missing), seed=self.random_state
+        )
+        return max(1, self.permutation_test_.rank())
 
     def _known(self, view: View, reset: bool = False) -> View:
         """The view, if its features are those of the fit, which are remembered at ``reset``."""
