@@ -78,7 +78,7 @@ class MMCL(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         ridge: float | str = "auto",
         strangers: int | None = None,
         drop_missing: bool = False,
-        tol: float = 1e-6,
+        tol: float = 1e-4,
         max_steps: int = 500,
         random_state: int = 0,
     ):

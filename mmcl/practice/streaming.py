@@ -26,6 +26,7 @@ class Moments:
         cross: (d1, d2) sum_i (x_i - mean)(x~_i - mean~)^T.
         own, own_tilde: the same sum of each modality with itself, (d, d); only its diagonal (d,), or nothing (0,),
             where no more is needed.
+        eps: of the dtype that the rows had.
     """
 
     n: int
@@ -34,6 +35,7 @@ class Moments:
     cross: Tensor
     own: Tensor
     own_tilde: Tensor
+    eps: float
 
     @property
     def finite(self) -> bool:
@@ -51,6 +53,7 @@ class Moments:
             torch.addr(self.cross + other.cross, far, far_tilde, alpha=weight),
             _merged(self.own, other.own, far, weight),
             _merged(self.own_tilde, other.own_tilde, far_tilde, weight),
+            max(self.eps, other.eps),
         )
 
 
@@ -84,7 +87,7 @@ def moments(x: Tensor, x_tilde: Tensor, scale: str, near: tuple[Tensor, Tensor] 
     else:
         own = [torch.empty(0, dtype=torch.float64)] * 2
     cross = torch.addr((a.mT @ b).double(), left[0], left[1], alpha=-n)
-    return Moments(n, means[0].double(), means[1].double(), cross, own[0], own[1])
+    return Moments(n, means[0].double(), means[1].double(), cross, own[0], own[1], torch.finfo(dtype).eps)
 
 
 @dataclass

@@ -105,6 +105,7 @@ def test_the_rows_kept_for_testing_are_a_uniform_sample_of_their_fold(monkeypatc
     assert abs(early - late) < 5 * np.sqrt(2 * 7.5 / 600)
 
 
+@pytest.mark.slow
 def test_memory_beside_a_memory_map_is_small(tmp_path):
     shape = (200_000, 64)
     for name in "xy":
