@@ -1,1 +1,1 @@
-"""For your own pairs: what goes in is what you have, what comes out is what to do."""
+"""Your own pairs: the estimator, and what it takes to use it on data of any kind and size."""
