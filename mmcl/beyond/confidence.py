@@ -12,72 +12,92 @@ from mmcl.beyond.cross_fit import CrossFit
 from mmcl.beyond.matching import Scores, log_odds
 from mmcl.beyond.ratio import density_ratio
 
+CERTAIN = 30.0  # log odds beyond which nothing differs
+
 
 @dataclass(frozen=True)
 class Calibration:
     """What hiding known pairs among the unpaired rows showed.
 
     Attributes:
-        odds, right: (n,) of the best candidate of each known row: its log odds, and whether it is the partner.
-        unpaired: (N1,) log odds of the best candidate of each unpaired row.
+        odds, right: of the best candidate of each known row, if it may be detected: its log odds, and whether
+            it is the partner.
+        alone: log odds of the same when the partner is withheld.
+        unpaired: log odds of the same for each unpaired row.
         detected: (m,) log odds of the detected pairs.
         information: nats that the relation holds, by the correlations on pairs not fitted to.
     """
 
     odds: Tensor
     right: Tensor
+    alone: Tensor
     unpaired: Tensor
     detected: Tensor
     information: float
 
-    def confidence(self) -> Tensor:
-        """(m,) probability that each detected pair is right.
+    def partner_share(self) -> float:
+        """The share of unpaired rows with a partner that makes their odds most likely: a mixture of the two laws."""
+        partner = torch.cat([torch.ones(len(self.odds)), torch.zeros(len(self.alone))])
+        ratio = logistic(torch.cat([self.odds, self.alone]), partner, torch.ones_like(partner), self.unpaired)
+        shares = torch.linspace(0.005, 1, 200, dtype=torch.float64).unsqueeze(1)
+        return float(shares[torch.log1p(shares * torch.expm1(ratio)).sum(1).argmax()])
 
-        A logistic regression of right on odds, with its prior moved to the share of right candidates under which the
-        odds of the unpaired rows are most likely: some of these may have no partner.
-        """
-        n, known = len(self.right), self.right.double().mean()
-        prior = ((n * known + 1) / (n + 2)).clamp(1e-6, 1 - 1e-6)
-        detected, unpaired = (self._logit(prior, odds) - prior.logit() for odds in (self.detected, self.unpaired))
-        share = prior
-        for _ in range(200):
-            share = (unpaired + share.logit()).sigmoid().mean().clamp(1e-6, 1 - 1e-6)
-        return (detected + share.logit()).sigmoid()
-
-    def _logit(self, prior: Tensor, odds: Tensor) -> Tensor:
-        """Log odds that a candidate is right, at the prior of the known pairs."""
-        if bool(self.right.all()) or not bool(self.right.any()):
-            return prior.logit().expand(len(odds))
-        scale = self.odds.std().clamp(min=1e-9)
-        learned = LogisticRegression(C=10.0).fit((self.odds / scale).unsqueeze(1).numpy(), self.right.numpy())
-        return torch.as_tensor(learned.coef_[0, 0] * (odds / scale).numpy() + learned.intercept_[0])
+    def confidence(self, share: float) -> Tensor:
+        """(m,) probability that each detected pair is right if a share of the unpaired rows has a partner."""
+        odds = torch.cat([self.odds, self.alone])
+        right = torch.cat([self.right.double(), torch.zeros(len(self.alone))])
+        weights = torch.cat([torch.full((len(self.odds),), share), torch.full((len(self.alone),), 1 - share)])
+        return logistic(odds, right, weights, self.detected).sigmoid()
 
 
-def calibration(p: CrossFit, pairs: Tensor, absent: float) -> Calibration:
+def logistic(odds: Tensor, label: Tensor, weights: Tensor, at: Tensor) -> Tensor:
+    """Log odds of a label at some places, by a weighted logistic regression on log odds; flat if one label is rare."""
+    share = ((weights * label).sum() + 0.5) / (weights.sum() + 1)
+    if min(int(label.sum()), int((1 - label).sum())) < 3 or not len(at):
+        return share.double().logit().expand(len(at))
+    scale = odds.std().clamp(min=1e-9)
+    learned = LogisticRegression(C=100.0)
+    learned.fit((odds / scale).unsqueeze(1).numpy(), label.numpy(), sample_weight=weights.clamp(min=1e-6).numpy())
+    return torch.as_tensor(learned.coef_[0, 0] * (at / scale).numpy() + learned.intercept_[0])
+
+
+def calibration(p: CrossFit, pairs: Tensor, absent: float, one_to_one: bool) -> Calibration:
     """Hide each fold of the known pairs among the unpaired rows, and look for their partners by a model without it.
 
     Args:
         p: known pairs and unpaired rows.
         pairs: (m, 2) the detected pairs, which the models are fitted to beside the known ones.
         absent: weight of a row having no partner, see `mmcl.beyond.matching.log_odds`.
+        one_to_one: whether the rule that detected them gives a row of either side one partner at most.
     """
     n1, n2 = len(p.more), len(p.more_tilde)
-    odds, right, unpaired, information = [], [], torch.empty(n1).to(p.x), []
+    odds, right, alone, unpaired, information = [], [], [], [], []
     detected = torch.empty(len(pairs)).to(p.x)
     for k, ratio in enumerate(p.models(pairs)[0]):
         x, x_tilde = p.fold(k)
         scores = Scores(*density_ratio(ratio, torch.cat([p.more, x]), torch.cat([p.more_tilde, x_tilde])))
-        best, at = log_odds(scores, scores.summary.column_sum, absent, own=True)
-        odds.append(best[n1:])
-        right.append(at[n1:] == n2 + torch.arange(len(x)))
-        unpaired[k :: p.folds] = best[:n1][k :: p.folds]
+        best, at, wins = candidates(scores, absent, one_to_one)
+        odds.append(best[n1:][wins[n1:]])
+        right.append((at[n1:] == n2 + torch.arange(len(x)))[wins[n1:]])
+        lonely, _, alone_wins = candidates(Scores(scores.a, scores.b[:n2]), absent, one_to_one)
+        alone.append(lonely[n1:][alone_wins[n1:]])
+        own_fold = wins[:n1] & (torch.arange(n1) % p.folds == k)
+        unpaired.append(best[:n1][own_fold])
+        information.append(float(-torch.log1p(-(ratio.correlations**2)).sum() / 2))
         here = pairs[:, 0] % p.folds == k
         rows, columns = pairs[here].T
         own, s = scores.of(pairs[here]).clamp(max=300), scores.summary
         others = s.row_sum[rows].clamp(max=300).exp() + s.column_sum[columns].clamp(max=300).exp() - 2 * own.exp()
-        detected[here] = own - (others.clamp(min=1e-300) + absent).log()
-        information.append(float(-torch.log1p(-(ratio.correlations**2)).sum() / 2))
-    return Calibration(torch.cat(odds), torch.cat(right), unpaired, detected, float(np.mean(information)))
+        detected[here] = (own - (others.clamp(min=0) + absent).log()).clamp(-CERTAIN, CERTAIN)
+    return Calibration(*map(torch.cat, (odds, right, alone, unpaired)), detected, float(np.mean(information)))
+
+
+def candidates(scores: Scores, absent: float, one_to_one: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Log odds of the best candidate of each row, which it is, and whether it may be detected: no other row wants it more."""
+    odds, at = log_odds(scores, scores.summary.column_sum, absent, own=True)
+    odds = odds.clamp(-CERTAIN, CERTAIN)
+    best = odds.new_full((scores.shape[1],), -math.inf).scatter_reduce(0, at, odds, "amax")
+    return odds, at, (odds == best[at]) | (not one_to_one)
 
 
 def why_nothing(found: Calibration, n: int, n1: int, n2: int, rank: int, fdr: float) -> str:

@@ -104,7 +104,8 @@ def detect_and_refit(
     absent = 0 if fdr is None else max(len(p.more), len(p.more_tilde))
     if not len(p.more) or not len(p.more_tilde):
         return Refit(**vars(ratio), pairs=pairs, confidence=history[-1].confidence, history=tuple(history))
-    hidden = calibration(p, pairs, absent)
+    hidden = calibration(p, pairs, absent, fdr is not None or rule in ("mutual", "assignment"))
+    sure = hidden.confidence(1.0 if fdr is None else hidden.partner_share())
     nothing = fdr is not None and not len(pairs)
     reason = why_nothing(hidden, len(p.x), len(p.more), len(p.more_tilde), p.rank, fdr or 1) if nothing else ""
-    return Refit(**vars(ratio), pairs=pairs, confidence=hidden.confidence(), history=tuple(history), reason=reason)
+    return Refit(**vars(ratio), pairs=pairs, confidence=sure, history=tuple(history), reason=reason)
