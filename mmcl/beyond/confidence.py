@@ -1,4 +1,4 @@
-"""How sure a detected pair is, learned from known pairs hidden among the unpaired rows, and why nothing was detected."""
+"""How sure a detected pair is, learned from known pairs hidden among the unpaired rows; why nothing was detected."""
 
 import math
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ class Calibration:
     """What hiding known pairs among the unpaired rows showed.
 
     Attributes:
-        odds, right: of the best candidate of each known row, if it may be detected: its log odds, and whether
+        odds, right: of the best candidate of each known row, if no other row wants it more: its log odds, and whether
             it is the partner.
         alone: log odds of the same when the partner is withheld.
         unpaired: log odds of the same for each unpaired row.
@@ -61,14 +61,13 @@ def logistic(odds: Tensor, label: Tensor, weights: Tensor, at: Tensor) -> Tensor
     return torch.as_tensor(learned.coef_[0, 0] * (at / scale).numpy() + learned.intercept_[0])
 
 
-def calibration(p: CrossFit, pairs: Tensor, absent: float, one_to_one: bool) -> Calibration:
+def calibration(p: CrossFit, pairs: Tensor, absent: float) -> Calibration:
     """Hide each fold of the known pairs among the unpaired rows, and look for their partners by a model without it.
 
     Args:
         p: known pairs and unpaired rows.
         pairs: (m, 2) the detected pairs, which the models are fitted to beside the known ones.
         absent: weight of a row having no partner, see `mmcl.beyond.matching.log_odds`.
-        one_to_one: whether the rule that detected them gives a row of either side one partner at most.
     """
     n1, n2 = len(p.more), len(p.more_tilde)
     odds, right, alone, unpaired, information = [], [], [], [], []
@@ -76,10 +75,10 @@ def calibration(p: CrossFit, pairs: Tensor, absent: float, one_to_one: bool) -> 
     for k, ratio in enumerate(p.models(pairs)[0]):
         x, x_tilde = p.fold(k)
         scores = Scores(*density_ratio(ratio, torch.cat([p.more, x]), torch.cat([p.more_tilde, x_tilde])))
-        best, at, wins = candidates(scores, absent, one_to_one)
+        best, at, wins = candidates(scores, absent)
         odds.append(best[n1:][wins[n1:]])
         right.append((at[n1:] == n2 + torch.arange(len(x)))[wins[n1:]])
-        lonely, _, alone_wins = candidates(Scores(scores.a, scores.b[:n2]), absent, one_to_one)
+        lonely, _, alone_wins = candidates(Scores(scores.a, scores.b[:n2]), absent)
         alone.append(lonely[n1:][alone_wins[n1:]])
         own_fold = wins[:n1] & (torch.arange(n1) % p.folds == k)
         unpaired.append(best[:n1][own_fold])
@@ -89,30 +88,32 @@ def calibration(p: CrossFit, pairs: Tensor, absent: float, one_to_one: bool) -> 
         own, s = scores.of(pairs[here]).clamp(max=300), scores.summary
         others = s.row_sum[rows].clamp(max=300).exp() + s.column_sum[columns].clamp(max=300).exp() - 2 * own.exp()
         detected[here] = (own - (others.clamp(min=0) + absent).log()).clamp(-CERTAIN, CERTAIN)
-    return Calibration(*map(torch.cat, (odds, right, alone, unpaired)), detected, float(np.mean(information)))
+    found = [torch.cat(v) for v in (odds, right, alone, unpaired)]
+    return Calibration(found[0], found[1], found[2], found[3], detected, float(np.mean(information)))
 
 
-def candidates(scores: Scores, absent: float, one_to_one: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Log odds of the best candidate of each row, which it is, and whether it may be detected: no other row wants it more."""
+def candidates(scores: Scores, absent: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Log odds of the best candidate of each row, which it is, and whether no other row wants it more."""
     odds, at = log_odds(scores, scores.summary.column_sum, absent, own=True)
     odds = odds.clamp(-CERTAIN, CERTAIN)
     best = odds.new_full((scores.shape[1],), -math.inf).scatter_reduce(0, at, odds, "amax")
-    return odds, at, (odds == best[at]) | (not one_to_one)
+    return odds, at, odds == best[at]
 
 
 def why_nothing(found: Calibration, n: int, n1: int, n2: int, rank: int, fdr: float) -> str:
     """In words: were the pairs too few, or was the relation too weak, and how much would do?"""
     must = math.ceil(n1 / (fdr * (2 * n + 1)))
     if must > min(n1, n2) / 2:
-        enough = math.ceil(n1 / (fdr * min(n1, n2)))
+        pairs = math.ceil(n1 / (fdr * min(n1, n2)))
         return (
             f"too few pairs: with {n} known pairs and {n1} unpaired rows, a rate of {fdr:g} asks for at least {must} "
-            f"pairs that stand out from all null statistics; about {enough} known pairs would do, or fewer unpaired rows"
+            f"pairs that stand out from all null statistics; about {pairs} known pairs would do, or fewer rows"
         )
-    rivals, enough = math.exp(min(found.information, 50)), math.sqrt(1 - math.exp(-2 * math.log(max(n1, n2)) / rank))
+    rivals = math.exp(min(found.information, 50.0))
+    enough = math.sqrt(1 - math.exp(-2 * math.log(max(n1, n2)) / rank))
     return (
         f"too weak a relation: hidden among {n2} candidates, {found.right.double().mean():.0%} of the known pairs find "
         f"their partner; {found.information:.1f} nats tell a partner from about {rivals:.0f} strangers. It would take "
-        f"correlations of about {enough:.2f} in all {rank} dimensions (more pairs bring them out if they are there), or "
-        "fewer candidates for each row"
+        f"correlations of about {enough:.2f} in all {rank} dimensions (more pairs bring them out if they are there), "
+        "or fewer candidates for each row"
     )

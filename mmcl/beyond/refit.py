@@ -30,7 +30,8 @@ class Refit(Ratio):
 
     Attributes:
         pairs: (m, 2) int64 detected pairs, row of x_unpaired and row of x_tilde_unpaired.
-        confidence: (m,) probability of each to be right, calibrated on known pairs hidden among the unpaired rows.
+        confidence: (m,) probability of each to be right, calibrated on known pairs hidden among the unpaired rows
+            (that of the Gaussian model under a rule by which edges share rows).
         history: a `Round` for each detection; the first has the encoders of the known pairs alone, and the confidence
             of each is that of the Gaussian model.
         reason: why nothing was detected at the rate asked for, and what it would take; "" if something was.
@@ -104,8 +105,10 @@ def detect_and_refit(
     absent = 0 if fdr is None else max(len(p.more), len(p.more_tilde))
     if not len(p.more) or not len(p.more_tilde):
         return Refit(**vars(ratio), pairs=pairs, confidence=history[-1].confidence, history=tuple(history))
-    hidden = calibration(p, pairs, absent, fdr is not None or rule in ("mutual", "assignment"))
+    hidden = calibration(p, pairs, absent)
     sure = hidden.confidence(1.0 if fdr is None else hidden.partner_share())
+    if fdr is None and rule not in ("mutual", "assignment"):  # edges that share rows are not what the hidden pairs show
+        sure = history[-1].confidence
     nothing = fdr is not None and not len(pairs)
     reason = why_nothing(hidden, len(p.x), len(p.more), len(p.more_tilde), p.rank, fdr or 1) if nothing else ""
     return Refit(**vars(ratio), pairs=pairs, confidence=sure, history=tuple(history), reason=reason)

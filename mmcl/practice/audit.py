@@ -1,4 +1,4 @@
-"""Which of my pairs are wrong? Scores by models that have not seen the pair, a share with its limits, what to expect."""
+"""Which of my pairs are wrong? Scores by models that have not seen the pair, and a share with its limits."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -95,8 +95,8 @@ def audit(
     """Score every pair by models that have not seen it, rank the suspects, bound and estimate the share of wrong pairs.
 
     A wrong pair is taken to be a pair of strangers: a row and the partner of another row, without regard to what they
-    show. The pairs are dealt into folds. For each fold encoders are fitted to the others, each of which weighs as much as
-    it looks right (`robust_fit`), and score own pairs and all pairs of strangers of the fold.
+    show. The pairs are dealt into folds. For each fold encoders are fitted to the others, each of which weighs as much
+    as it looks right (`robust_fit`), and score own pairs and all pairs of strangers of the fold.
 
     Args:
         X, Y: (n, d1), (n, d2) features, row i of one paired with row i of the other; n at least 50.
@@ -161,8 +161,7 @@ def conclude(score: Tensor, safe: Tensor, w: Any, rank: int, fdr: float, confide
     found = float(probability[suspects].sum() / probability.sum().clamp(min=1e-12))
     clean = (model.below(torch.as_tensor(LEVELS)) * len(score)).round().numpy()
     power = Power(model.auc, min(1.0, found), most_wrong(clean, len(score), confidence))
-    refit = weighted_fit(w.x, w.x_tilde, (1 - probability).clamp(min=1e-4), rank)
-    refit = in_features(refit, w)
+    refit = in_features(weighted_fit(w.x, w.x_tilde, (1 - probability).clamp(min=1e-4), rank), w)
     return Audit(score, probability, rate, suspects, upper, estimate.at_most(upper.high), power, model, refit)
 
 

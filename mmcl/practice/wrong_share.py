@@ -1,4 +1,4 @@
-"""How many pairs are wrong, from the ranks of their scores among strangers: a bound that assumes nothing, an estimate."""
+"""How many pairs are wrong, from ranks of scores among strangers: a bound that assumes nothing, and an estimate."""
 
 import math
 from dataclasses import dataclass, replace
