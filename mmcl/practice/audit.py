@@ -9,9 +9,10 @@ from scipy.stats import false_discovery_control
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from mmcl._checks import at_least, paired, share
+from mmcl._checks import at_least, share
 from mmcl.beyond.ratio import Ratio, density_ratio
-from mmcl.practice.robust import robust_fit, weighted_fit, whitened
+from mmcl.practice.inputs import as_pair, usable_rows
+from mmcl.practice.robust import Whitened, robust_fit, weighted_fit, whitened
 from mmcl.practice.wrong_share import (
     LEVELS,
     Binormal,
@@ -99,7 +100,8 @@ def audit(
     as it looks right (`robust_fit`), and score own pairs and all pairs of strangers of the fold.
 
     Args:
-        X, Y: (n, d1), (n, d2) features, row i of one paired with row i of the other; n at least 50.
+        X, Y: (n, d1), (n, d2) features in any container (see `mmcl.MMCL`), row i of one paired with row i of the other; n
+            at least 50.
         n_components: dimensions that are compared; at most those of the features.
         ridge: added to the variances of the standardised features before whitening.
         trusted: (n,) bool, pairs known to be right. With them ``rate`` is controlled by their scores alone
@@ -128,18 +130,19 @@ def audit(
 
     Reference: chapter 16_your_pairs.
     """
-    X, Y = paired(X, Y)
-    X, Y = X.double(), Y.double()
-    n, rank = len(X), min(n_components, X.shape[-1], Y.shape[-1])
+    (x, y), _ = usable_rows(as_pair(X, Y), slice(None), False)
+    n, rank = len(x), min(n_components, x.shape[1], y.shape[1])
     at_least(1, n_components=n_components, rounds=rounds)
     at_least(2, folds=folds)
-    share(fdr=fdr, confidence=confidence)
-    if X.ndim > 2 or n < FEWEST:
-        raise ValueError(f"X has shape {tuple(X.shape)}; an audit takes (n, d) with n of at least {FEWEST} pairs")
+    share(fdr=fdr)
+    if n < FEWEST:
+        raise ValueError(f"n = {n} pairs; an audit compares each with strangers of its fold, so give {FEWEST} or more")
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence = {confidence}; use a number between 0 and 1, such as 0.95")
     safe = torch.zeros(n, dtype=torch.bool) if trusted is None else torch.as_tensor(trusted).bool()
     if safe.shape != (n,) or bool(safe.all()):
         raise ValueError(f"trusted has shape {tuple(safe.shape)}; give {n} values, not all of them true")
-    w, generator = whitened(X, Y, ridge), torch.Generator().manual_seed(random_state)
+    w, generator = whitened(x.double(), y.double(), ridge), torch.Generator().manual_seed(random_state)
     fold, score = torch.randperm(n, generator=generator) % folds, torch.empty(n).double()
     for k in tqdm(range(folds), desc="audit", unit="fold", disable=not progress):
         rest, here = fold != k, (fold == k).nonzero().squeeze(1)
@@ -150,7 +153,7 @@ def audit(
     return conclude(score, safe, w, rank, fdr, confidence)
 
 
-def conclude(score: Tensor, safe: Tensor, w: Any, rank: int, fdr: float, confidence: float) -> Audit:
+def conclude(score: Tensor, safe: Tensor, w: Whitened, rank: int, fdr: float, confidence: float) -> Audit:
     """What the ranks of the scores say; see `audit`."""
     upper = upper_share(score[~safe], confidence)
     estimate, model = estimate_share(score[~safe], score[safe], confidence)
@@ -177,7 +180,7 @@ def expected_rate(probability: Tensor, score: Tensor, safe: Tensor) -> Tensor:
     return torch.empty_like(right).scatter(0, order, right)
 
 
-def in_features(judge: Ratio, w: Any) -> Ratio:
+def in_features(judge: Ratio, w: Whitened) -> Ratio:
     """A judge of whitened rows as one of the rows that were whitened."""
     g1, g2 = judge.g1 @ w.map.mT, judge.g2 @ w.map_tilde.mT
     return replace(

@@ -38,12 +38,18 @@ class Whitened:
     map_tilde: Tensor
 
 
+def standard(x: Tensor, ridge: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows (n, d) centred, standardised and whitened, their mean (1, d), and the map (d, d); the ridge has no unit."""
+    mean, std = x.mean(-2, keepdim=True), x.std(-2)
+    unit = std.where(std > 1e-9 * std.max(), 1.0)
+    to = whitening((x - mean) / unit, ridge) / unit.unsqueeze(1)
+    return (x - mean) @ to, mean, to
+
+
 def whitened(x: Tensor, x_tilde: Tensor, ridge: float = 0.1) -> Whitened:
-    """Both modalities standardised and whitened, each without a look at the other; the ridge has no unit."""
-    means = [a.mean(-2, keepdim=True) for a in (x, x_tilde)]
-    units = [a.std(-2).where(a.std(-2) > 0, 1.0) for a in (x, x_tilde)]
-    maps = [whitening(a / s, ridge) / s.unsqueeze(1) for a, s in zip((x, x_tilde), units, strict=True)]
-    return Whitened((x - means[0]) @ maps[0], (x_tilde - means[1]) @ maps[1], *means, *maps)
+    """Both modalities, each standardised and whitened without a look at the other."""
+    (a, mean, to), (b, mean_tilde, to_tilde) = (standard(rows, ridge) for rows in (x, x_tilde))
+    return Whitened(a, b, mean, mean_tilde, to, to_tilde)
 
 
 def weighted_fit(a: Tensor, b: Tensor, weights: Tensor, rank: int) -> Judge:
@@ -63,7 +69,7 @@ def weighted_fit(a: Tensor, b: Tensor, weights: Tensor, rank: int) -> Judge:
     z, z_tilde = a @ g1.mT, b @ g2.mT
     scales = [torch.diag(1 / v.std(0).clamp(min=1e-12)) for v in (z, z_tilde)]
     mean, mean_tilde = z.mean(0, keepdim=True), z_tilde.mean(0, keepdim=True)
-    plain = Judge(g1, g2, mean, mean_tilde, *scales, torch.zeros(rank).to(a))
+    plain = Judge(g1, g2, mean, mean_tilde, scales[0], scales[1], torch.zeros(rank).to(a))
     p, q = plain.coordinates(a, b)
     c = (p * q * w).sum(0) / ((p**2 * w).sum(0) * (q**2 * w).sum(0)).sqrt().clamp(min=1e-12)
     return replace(plain, correlations=c.clamp(0.001, STRONGEST))
