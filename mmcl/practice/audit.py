@@ -100,8 +100,8 @@ def audit(
     as it looks right (`robust_fit`), and score own pairs and all pairs of strangers of the fold.
 
     Args:
-        X, Y: (n, d1), (n, d2) features in any container (see `mmcl.MMCL`), row i of one paired with row i of the other; n
-            at least 50.
+        X, Y: (n, d1), (n, d2) features in any container (see `mmcl.MMCL`), row i of one paired with row i of the
+            other; n at least 50.
         n_components: dimensions that are compared; at most those of the features.
         ridge: added to the variances of the standardised features before whitening.
         trusted: (n,) bool, pairs known to be right. With them ``rate`` is controlled by their scores alone

@@ -21,7 +21,6 @@ class Given:
         labels: (n,) classes, or None.
         x_unpaired, y_unpaired: (N1, d1), (N2, d2) further rows; (0, d) if there are none.
         x_test, y_test: pairs that are held out; (0, d) if there are none.
-        rows: of x, unpaired and test, how many the files hold.
         missing: how many of the pairs were left out for a missing or infinite value.
         repeated: how many of the pairs repeat another one's row of x or of y.
     """
@@ -105,10 +104,11 @@ def pairs_of(arrays: Mapping[str, np.ndarray]) -> Given:
     test = np.isfinite(more["x_test"]).all(1) & np.isfinite(more["y_test"]).all(1)
     x, y = x[whole], y[whole]
     again = [n - int(np.unique(a, axis=0).shape[0]) for a, n in ((x, len(x)), (y, len(y)))]
-    unpaired = [a[np.isfinite(a).all(1)] for a in (more["x_unpaired"], more["y_unpaired"])]
-    tests = more["x_test"][test], more["y_test"][test]
+    further, further_y = (a[np.isfinite(a).all(1)] for a in (more["x_unpaired"], more["y_unpaired"]))
     kept = None if labels is None else labels[whole]
-    return Given(x, y, ids[whole], kept, *unpaired, *tests, int((~whole).sum()), max(again))
+    held_out = more["x_test"][test], more["y_test"][test]
+    missing = int((~whole).sum())
+    return Given(x, y, ids[whole], kept, further, further_y, held_out[0], held_out[1], missing, max(again))
 
 
 def rows_as_csv(columns: Mapping[str, object]) -> str:
