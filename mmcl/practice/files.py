@@ -18,8 +18,10 @@ class Given:
     Attributes:
         x, y: (n, d1), (n, d2) pairs.
         ids: (n,) names of the pairs; their row numbers from 0 if there are none.
+        rows: (n,) their row numbers from 0 in the file.
         labels: (n,) classes, or None.
         x_unpaired, y_unpaired: (N1, d1), (N2, d2) further rows; (0, d) if there are none.
+        x_unpaired_ids, y_unpaired_ids: (N1,), (N2,) their names; their row numbers from 0 if there are none.
         x_test, y_test: pairs that are held out; (0, d) if there are none.
         missing: how many of the pairs were left out for a missing or infinite value.
         repeated: how many of the pairs repeat another one's row of x or of y.
@@ -28,9 +30,12 @@ class Given:
     x: np.ndarray
     y: np.ndarray
     ids: np.ndarray
+    rows: np.ndarray
     labels: np.ndarray | None
     x_unpaired: np.ndarray
     y_unpaired: np.ndarray
+    x_unpaired_ids: np.ndarray
+    y_unpaired_ids: np.ndarray
     x_test: np.ndarray
     y_test: np.ndarray
     missing: int
@@ -46,9 +51,9 @@ def read_pairs(first: str | Path, second: str | Path = "") -> Given:
     """The pairs of one .npz, or of two tables whose row i belong together.
 
     Args:
-        first: an .npz with x and y, and if you like labels, ids, x_unpaired, y_unpaired, x_test, y_test; or the table
-            of x: .npy, .csv with or without a line of names, or .parquet. A column id or label of a .csv or .parquet
-            is taken as such.
+        first: an .npz with x and y, and if you like labels, ids, x_unpaired, y_unpaired, x_unpaired_ids,
+            y_unpaired_ids, x_test, y_test; or the table of x: .npy, .csv with or without a line of names, or .parquet.
+            A column id or label of a .csv or .parquet is taken as such.
         second: the table of y.
 
     Returns:
@@ -86,29 +91,50 @@ def pairs_of(arrays: Mapping[str, np.ndarray]) -> Given:
                 f"there is no {name}, but {', '.join(arrays) or 'nothing'}; name the two modalities x and y"
             )
     x, y = _numbers(arrays, "x"), _numbers(arrays, "y")
-    n = len(x)
+    n, dims = len(x), {"x": x.shape[1], "y": y.shape[1]}
     if len(y) != n:
         raise ValueError(f"x has {n} rows and y {len(y)}; row i of one must belong to row i of the other")
-    ids = np.asarray(arrays.get("ids", np.arange(n))).ravel()
-    labels = np.asarray(arrays["labels"]).ravel() if "labels" in arrays else None
-    for name, values in (("ids", ids), ("labels", labels)):
-        if values is not None and len(values) != n:
-            raise ValueError(f"there are {len(values)} {name} for {n} pairs; give one for each")
-    more = {}
-    for name, d in (("x_unpaired", x.shape[1]), ("y_unpaired", y.shape[1]), ("x_test", x.shape[1])):
-        more[name] = _numbers(arrays, name, d) if name in arrays else np.empty((0, d))
-    more["y_test"] = _numbers(arrays, "y_test", y.shape[1]) if "y_test" in arrays else np.empty((0, y.shape[1]))
+    more = {
+        f"{side}_{kind}": _numbers(arrays, f"{side}_{kind}", d) if f"{side}_{kind}" in arrays else np.empty((0, d))
+        for side, d in dims.items()
+        for kind in ("unpaired", "test")
+    }
     if len(more["x_test"]) != len(more["y_test"]):
         raise ValueError(f"x_test has {len(more['x_test'])} rows and y_test {len(more['y_test'])}; give pairs")
-    whole = np.isfinite(x).all(1) & np.isfinite(y).all(1)
-    test = np.isfinite(more["x_test"]).all(1) & np.isfinite(more["y_test"]).all(1)
+    ids = _names(arrays, "ids", n)
+    labels = _names(arrays, "labels", n) if "labels" in arrays else None
+    whole, test = _whole(x, y), _whole(more["x_test"], more["y_test"])
     x, y = x[whole], y[whole]
-    again = [n - int(np.unique(a, axis=0).shape[0]) for a, n in ((x, len(x)), (y, len(y)))]
-    further, further_y = (a[np.isfinite(a).all(1)] for a in (more["x_unpaired"], more["y_unpaired"]))
-    kept = None if labels is None else labels[whole]
-    held_out = more["x_test"][test], more["y_test"][test]
-    missing = int((~whole).sum())
-    return Given(x, y, ids[whole], kept, further, further_y, held_out[0], held_out[1], missing, max(again))
+    free = [_whole(more[f"{side}_unpaired"]) for side in dims]
+    names = [_names(arrays, f"{s}_unpaired_ids", len(keep))[keep] for s, keep in zip(dims, free, strict=True)]
+    return Given(
+        x=x,
+        y=y,
+        ids=ids[whole],
+        rows=np.arange(n)[whole],
+        labels=None if labels is None else labels[whole],
+        x_unpaired=more["x_unpaired"][free[0]],
+        y_unpaired=more["y_unpaired"][free[1]],
+        x_unpaired_ids=names[0],
+        y_unpaired_ids=names[1],
+        x_test=more["x_test"][test],
+        y_test=more["y_test"][test],
+        missing=int((~whole).sum()),
+        repeated=max(len(a) - len(np.unique(a, axis=0)) for a in (x, y)),
+    )
+
+
+def _whole(*tables: np.ndarray) -> np.ndarray:
+    """Which rows have finite values in all of the tables."""
+    return np.logical_and.reduce([np.isfinite(a).all(1) for a in tables])
+
+
+def _names(arrays: Mapping[str, np.ndarray], name: str, n: int) -> np.ndarray:
+    """What an array of names holds; row numbers from 0 if there is none."""
+    values = np.asarray(arrays.get(name, np.arange(n))).ravel()
+    if len(values) != n:
+        raise ValueError(f"there are {len(values)} {name} for {n} rows; give one for each")
+    return values
 
 
 def rows_as_csv(columns: Mapping[str, object]) -> str:

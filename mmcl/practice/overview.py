@@ -6,9 +6,10 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from mmcl.practice.audit import Audit
+from mmcl.practice.audit import Audit, in_features
 from mmcl.practice.estimator import MMCL
 from mmcl.practice.files import Given
+from mmcl.practice.robust import weighted_fit, whitened
 
 
 def held_out_correlations(
@@ -80,6 +81,16 @@ def cosine_scores(x: np.ndarray, y: np.ndarray, rank: int, folds: int = 5, seed:
         a, b = (torch.nn.functional.normalize(torch.as_tensor(np.asarray(v)).double(), dim=1) for v in z)
         score[here] = (a * b).sum(1)
     return score
+
+
+def weighted_places(
+    x: np.ndarray, y: np.ndarray, weights: Tensor, rank: int, test: tuple[np.ndarray, np.ndarray]
+) -> Tensor:
+    """(m,) places of held-out partners under the linear loss's encoders of pairs with these weights (n,)."""
+    w = whitened(torch.as_tensor(x).double(), torch.as_tensor(y).double())
+    fitted = in_features(weighted_fit(w.x, w.x_tilde, weights.double(), rank), w)
+    z, z_tilde = (torch.as_tensor(a).double() @ g.mT for a, g in zip(test, (fitted.g1, fitted.g2), strict=True))
+    return places((z - fitted.mean).numpy(), (z_tilde - fitted.mean_tilde).numpy())
 
 
 def reliability(probability: Tensor, happened: Tensor, bins: int = 10) -> tuple[Tensor, Tensor, Tensor, float]:
