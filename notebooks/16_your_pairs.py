@@ -178,7 +178,7 @@ order = found.score.argsort(stable=True)
 suspect = torch.isin(order, found.suspects)
 attach("suspects.csv", rows_as_csv({
     "id": ids[order], "row": kept[order], "probability_wrong": found.probability[order], "score": found.score[order],
-    "suspect": np.where(suspect, "yes", "no")}))
+    "weight": found.weight[order], "suspect": np.where(suspect, "yes", "no")}))
 head = ["| place | id | probability of being wrong | strangers that score lower |", "|---|---|---|---|"]
 rows = [f"| {k + 1} | {ids[i]} | {found.probability[i]:.3f} | {found.score[i]:.1%} |" for k, i in
         enumerate(order[:10].tolist())]
@@ -223,19 +223,19 @@ if wrong is not None and wrong.sum() >= 20:
           f"are right", float((~wrong[found.suspects]).double().mean()), fdr, (inf, 3 * (fdr / wrong.sum()) ** 0.5))
 
 # %% [markdown]
-# **Does it help?** Encoders fitted with each pair weighted by the probability that it is right,
-# against a fit to all pairs alike: how near the top are partners of held-out rows (the mean of one
-# over the place)?
+# **Does it help?** Encoders fitted with a weight for each pair, the root of the probability that it is
+# right, against a fit to all pairs alike: how near the top are partners of held-out rows (the mean of
+# one over the place)?
 
 # %%
-weights = {"all alike": torch.ones(len(x)), "1 - probability": (1 - found.probability).clamp(min=1e-4)}
+weights = {"all alike": torch.ones(len(x)), "weighted": found.weight}
 if wrong is not None:
     weights["right pairs known"] = (~wrong).double()
 near = {name: 1 / overview.weighted_places(x, y, w, rank, test).double() for name, w in weights.items()}
-gain = near["1 - probability"] - near["all alike"]
+gain = near["weighted"] - near["all alike"]
 error = float(gain.std() / len(gain) ** 0.5)
 if wrong is not None:
-    claim("ours.audit.refit", f"weighted by 1 - probability, the mean of one over the place changes by "
+    claim("ours.audit.refit", f"with weights, the mean of one over the place changes by "
           f"{gain.mean():+.3f}, with a standard error of {error:.3f}", gain.mean(), 0, (error, inf))
 
 # %%

@@ -102,17 +102,18 @@ def candidates(scores: Scores, absent: float) -> tuple[Tensor, Tensor, Tensor]:
 
 def why_nothing(found: Calibration, n: int, n1: int, n2: int, rank: int, fdr: float) -> str:
     """In words: were the pairs too few, or was the relation too weak, and how much would do?"""
-    must = math.ceil(n1 / (fdr * (2 * n + 1)))
-    if must > min(n1, n2) / 2:
-        pairs = math.ceil(n1 / (fdr * min(n1, n2)))
+    must, known = math.ceil(n1 / (fdr * (2 * n + 1))), float(found.right.double().mean())
+    there = min(n1, n2) * (found.partner_share() * known if known > 0.5 else 0.5)  # that could stand out, at most
+    if must > there:
         return (
             f"too few pairs: with {n} known pairs and {n1} unpaired rows, a rate of {fdr:g} asks for at least {must} "
-            f"pairs that stand out from all null statistics; about {pairs} known pairs would do, or fewer rows"
+            f"pairs that stand out from all null statistics, and about {there:.0f} could; about "
+            f"{math.ceil(n1 / (fdr * max(there, 1)))} known pairs would do, or fewer rows"
         )
     rivals = math.exp(min(found.information, 50.0))
     enough = math.sqrt(1 - math.exp(-2 * math.log(max(n1, n2)) / rank))
     return (
-        f"too weak a relation: hidden among {n2} candidates, {found.right.double().mean():.0%} of the known pairs find "
+        f"too weak a relation: hidden among {n2} candidates, {known:.0%} of the known pairs find "
         f"their partner; {found.information:.1f} nats tell a partner from about {rivals:.0f} strangers. It would take "
         f"correlations of about {enough:.2f} in all {rank} dimensions (more pairs bring them out if they are there), "
         "or fewer candidates for each row"

@@ -65,7 +65,9 @@ class Audit:
         wrong_share: the estimate, and its interval, if scores are binormal (`estimate_share`).
         power: how much could have been seen.
         model: the law of the scores.
-        refit: encoders .g1, .g2 and density ratio of all pairs, weighted by 1 - probability.
+        weight: (n,) for fits to all pairs: the root of 1 - probability. The root, since full weights lean too much on
+            pairs that look right because a first fit made them so (measured: it gains more on held-out rows).
+        refit: encoders .g1, .g2 and density ratio of all pairs with these weights.
     """
 
     score: Tensor
@@ -76,6 +78,7 @@ class Audit:
     wrong_share: Share
     power: Power
     model: Binormal
+    weight: Tensor
     refit: Ratio
 
 
@@ -164,8 +167,10 @@ def conclude(score: Tensor, safe: Tensor, w: Whitened, rank: int, fdr: float, co
     found = float(probability[suspects].sum() / probability.sum().clamp(min=1e-12))
     clean = (model.below(torch.as_tensor(LEVELS)) * len(score)).round().numpy()
     power = Power(model.auc, min(1.0, found), most_wrong(clean, len(score), confidence))
-    refit = in_features(weighted_fit(w.x, w.x_tilde, (1 - probability).clamp(min=1e-4), rank), w)
-    return Audit(score, probability, rate, suspects, upper, estimate.at_most(upper.high), power, model, refit)
+    weight = (1 - probability).clamp(min=1e-8).sqrt()
+    refit = in_features(weighted_fit(w.x, w.x_tilde, weight, rank), w)
+    estimate = estimate.at_most(upper.high)
+    return Audit(score, probability, rate, suspects, upper, estimate, power, model, weight, refit)
 
 
 def expected_rate(probability: Tensor, score: Tensor, safe: Tensor) -> Tensor:

@@ -147,7 +147,7 @@ def next_steps(found: Audit, related: int, recovered: int | None) -> Sequence[st
     else:
         steps.append(f"Look at the {len(found.suspects):,} suspects of suspects.csv, from the top.")
     if share.value > 0.05:
-        steps.append("Train with each pair weighted by 1 - probability_wrong of suspects.csv, not on all alike.")
+        steps.append("Train with the weights of suspects.csv, not on all pairs alike.")
     else:
         steps.append(f"At most {bound.high:.1%} of the pairs are wrong: train on all of them alike.")
     if recovered is not None:
