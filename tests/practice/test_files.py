@@ -93,7 +93,7 @@ def test_files_that_do_not_fit_together_are_named(tmp_path):
         with pytest.raises(ValueError, match=message):
             read_pairs(*(tmp_path / a for a in arguments))
     for arrays, message in (
-        ({"x": X}, "there is no y among x"),
+        ({"x": X}, "there is no y, but x; name"),
         ({"x": X, "y": Y[:3]}, "x has 4 rows and y 3"),
         ({"x": X, "y": Y[:, 0]}, r"y is float64 of shape \(4,\)"),
         ({"x": X, "y": Y, "ids": ["a"]}, "there are 1 ids for 4 rows"),
