@@ -96,7 +96,7 @@ def mean_average_precision(
         ordered, order = similarity.sort(-1, descending=True)
         hit = relevant.gather(-1, order)
         place = torch.searchsorted(-ordered, -ordered, right=True)  # candidates at least as similar
-        precision = hit.cumsum(-1).gather(-1, place - 1) / place
+        precision = hit.cumsum(-1).gather(-1, place - 1) / place.to(torch.float64)
         return (hit * precision).sum(-1) / hit.sum(-1)
 
     return _mean_over_queries(z, z_tilde, labels, labels_tilde, average_precision)
@@ -131,7 +131,7 @@ def recall_at_k(
     def recall(similarity: Tensor, relevant: Tensor) -> Tensor:
         ascending = similarity.sort(-1).values
         place = similarity.shape[-1] - torch.searchsorted(ascending, similarity.contiguous())
-        return (relevant & (place <= k)).sum(-1) / relevant.sum(-1)
+        return (relevant & (place <= k)).sum(-1) / relevant.sum(-1).to(torch.float64)
 
     return _mean_over_queries(z, z_tilde, labels, labels_tilde, recall)
 

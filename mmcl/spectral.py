@@ -73,7 +73,8 @@ def fit(
         loss: a name in `mmcl.losses.LOSSES` or a loss object, such as ``LOSSES["clip"](tau=0.5)``.
         rho: weight of the penalty, > 0.
         tol: converged when the gradient of L along the matrices of rank r, ||P_T(rho M - S)||_F, is at most
-            tol ||S||_F. The loss is then correct to about tol^2 relative.
+            tol ||S||_F. The loss is then correct to about tol^2 relative. Below 64 eps of the dtype (8e-6 in float32)
+            the gradient is rounding error, so that is the least that is asked for.
         max_steps: gradient steps at most, for the losses that iterate.
         progress: show a progress bar on stderr.
 
@@ -99,6 +100,7 @@ def fit(
     loss = resolve(loss)
     if isinstance(loss, Linear):
         return closed_form(linear_covariance(x, x_tilde, loss), rank, rho)
+    tol = max(tol, 64 * torch.finfo(x.dtype).eps)
     end, converged, history = descend(x, x_tilde, rank, loss, rho, tol, max_steps, progress)
     return Fit(*balanced_factors(end.u, end.s, end.v), end.value, len(history) - 1, converged, history)
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mmcl.losses import ContrastiveLoss
 from mmcl.practice.inputs import View
+from mmcl.practice.sampled import fit_sampled
 from mmcl.practice.scaling import Scaling, scaled_rows
 from mmcl.practice.selection import Selection, loss_of, partner_score
 from mmcl.practice.streaming import Moments
@@ -34,7 +35,11 @@ def contrast(
         model.selection_.append(found)
         tau = found.best["tau"]
     loss = loss_of(model, 1.0 if tau == "auto" else float(tau))
-    fitted = fit(x, x_tilde, rank, loss, model.rho, model.tol, model.max_steps)
+    how = model.rho, model.tol, model.max_steps
+    if model.strangers is None:
+        fitted = fit(x, x_tilde, rank, loss, *how)
+    else:
+        fitted = fit_sampled(x, x_tilde, rank, loss, model.strangers, *how, model.random_state)
     model.n_iter_, model.converged_ = fitted.steps, bool(fitted.converged)
     if hasattr(loss, "tau"):
         model.tau_ = loss.tau

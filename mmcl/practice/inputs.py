@@ -5,6 +5,7 @@ scipy sparse matrices, dask arrays. No container is imported unless the user has
 """
 
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mmcl._blocks import row_blocks
+
+ENTRIES = 2**18  # of a block of one modality, 1 MB in float32: it stays in the cache
 NAMED = 5  # rows that an error names
 
 
@@ -20,7 +24,7 @@ class View:
     """Rows of one modality: ``view.rows(slice)`` is an (m, d) tensor, float32 or float64, without gradients.
 
     Attributes:
-        name: how the user calls it, X or Y.
+        name: how the user calls it, X or y.
         source: what they passed.
         kind: "numpy", "torch", "pandas", "sparse" or "dask".
         shape: (n, d).
@@ -100,12 +104,12 @@ def as_view(name: str, data: Any) -> View:
             f"{name} has {data.ndim} dimension(s); rows are samples, so pass (n, d). Reshape your data: "
             "array.reshape(-1, 1) if it has one feature, array.reshape(1, -1) if it is one row"
         )
+    if any(size != size for size in data.shape):
+        raise ValueError(f"{name} has chunks of unknown sizes; call compute_chunk_sizes() on it first")
     n, d = map(int, data.shape)
     if d == 0 or n == 0:
         what, count = ("feature(s)", d) if d == 0 else ("sample(s)", n)
-        raise ValueError(
-            f"Found array with {count} {what} (shape=({n}, {d})) in {name}, while a minimum of 1 is required."
-        )
+        raise ValueError(f"Found array with {count} {what} (shape=({n}, {d})) while a minimum of 1 is required.")
     return View(name, data, kind, (n, d), _dtype(name, data.dtype), ids, frame)
 
 
@@ -116,20 +120,32 @@ def as_pair(x: Any, y: Any) -> tuple[View, View]:
         ValueError: if either is no table, the row counts differ, or the ids do.
     """
     if y is None:
-        raise ValueError("requires y to be passed, but the target y is None: give Y, the other view of the rows of X")
-    a, b = as_view("X", x), as_view("Y", y)
+        raise ValueError("requires y to be passed, but the target y is None: give the other modality of the rows of X")
+    a, b = as_view("X", x), as_view("y", y)
     if a.shape[0] != b.shape[0]:
         raise ValueError(
-            f"X has {a.shape[0]} rows and Y {b.shape[0]}, inconsistent numbers of samples; row i of X must be paired "
-            "with row i of Y"
+            f"X has {a.shape[0]} rows and y {b.shape[0]}, inconsistent numbers of samples; row i of X must be paired "
+            "with row i of y"
         )
     if a.ids is not None and b.ids is not None and not np.array_equal(a.ids, b.ids):
         i = int(np.argmax(a.ids != b.ids)) if a.ids.dtype == b.ids.dtype else 0
         raise ValueError(
-            f"row {i} of X has the id {a.ids[i]!r} and row {i} of Y {b.ids[i]!r}; bring them into one order, say with "
-            "Y.loc[X.index], or drop the index if the order is right"
+            f"row {i} of X has the id {a.ids[i]!r} and row {i} of y {b.ids[i]!r}; bring them into one order, say with "
+            "y.loc[X.index], or drop the index if the order is right"
         )
     return a, b
+
+
+def row_slices(views: tuple[View, ...]) -> Iterator[slice]:
+    """Slices that cover the rows once and in order: the chunks of a dask array, blocks that fit the cache otherwise."""
+    chunked = next((view for view in views if view.kind == "dask"), None)
+    if chunked is None:
+        yield from row_blocks(views[0].shape[0], max(view.shape[1] for view in views), ENTRIES)
+        return
+    stop = 0
+    for rows in chunked.source.chunks[0]:
+        stop += rows
+        yield slice(stop - rows, stop)
 
 
 def usable_rows(views: tuple[View, ...], here: slice, drop_missing: bool) -> tuple[list[Tensor], Tensor | None]:
@@ -179,7 +195,7 @@ def _array(name: str, data: Any) -> np.ndarray:
         if data.dtype.kind in "OUS":
             data = data.astype(np.float64)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{name} is no table of numbers ({error}); pass an (n, d) array") from None
+        raise type(error)(f"{name} is no table of numbers ({error}); pass an (n, d) array") from None
     return data
 
 

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mmcl._blocks import row_blocks
-from mmcl.practice.inputs import View, usable_rows
-from mmcl.practice.streaming import ENTRIES, Moments
+from mmcl.practice.inputs import View, row_slices, usable_rows
+from mmcl.practice.streaming import Moments
 
 SCALES = ("whiten", "standardise", "centre")
 
@@ -29,23 +28,23 @@ def scalings(m: Moments, scale: str, ridges: tuple[float, ...]) -> Iterator[Scal
     D^-1 U (l + ridge)^(-1/2), so that ridge is a number without units; standardising is D^-1, centring nothing.
     A feature that does not vary is left out, and without a ridge so is a direction of no variance.
     """
-    bases = [_basis(own, scale, m.n, d) for own, d in zip((m.own, m.own_tilde), m.cross.shape, strict=True)]
+    bases = [_basis(own, mean, scale, m) for own, mean in ((m.own, m.mean), (m.own_tilde, m.mean_tilde))]
     cross = bases[0][0].mT @ (m.cross / (m.n - 1)) @ bases[1][0]
     for ridge in ridges:
         a, b = (_inverse_root(values, ridge) for _, values in bases)
         yield Scaling(bases[0][0] * a, bases[1][0] * b, a.unsqueeze(1) * cross * b)
 
 
-def _basis(own: Tensor, scale: str, n: int, d: int) -> tuple[Tensor, Tensor | None]:
+def _basis(own: Tensor, mean: Tensor, scale: str, m: Moments) -> tuple[Tensor, Tensor | None]:
     """The map (d, k) before the ridge, and the variances (k,) along it that are to be made one."""
     if scale == "centre":
-        return torch.eye(d, dtype=torch.float64), None
+        return torch.eye(len(mean), dtype=torch.float64), None
     variance = own.diagonal() if scale == "whiten" else own
-    std = (variance / (n - 1)).sqrt()
-    inverse = torch.where(std > 1e-7 * std.max(), 1 / std, 0.0)
+    std = (variance / (m.n - 1)).sqrt()
+    inverse = torch.where(std > 32 * m.eps * mean.abs(), 1 / std, 0.0)  # what is less is the rounding of a constant
     if scale == "standardise":
         return torch.diag(inverse), None
-    values, vectors = torch.linalg.eigh(inverse.unsqueeze(1) * own / (n - 1) * inverse)
+    values, vectors = torch.linalg.eigh(inverse.unsqueeze(1) * own / (m.n - 1) * inverse)
     return inverse.unsqueeze(1) * vectors, values
 
 
@@ -63,7 +62,7 @@ def scaled_rows(pair: tuple[View, View], m: Moments, scaling: Scaling, drop_miss
     means = m.mean.to(dtype), m.mean_tilde.to(dtype)
     scaled = tuple(torch.empty(view.shape[0], a.shape[1], dtype=dtype) for view, a in zip(pair, maps, strict=True))
     n = 0
-    for here in row_blocks(pair[0].shape[0], max(b.shape[1] for b in pair), ENTRIES):
+    for here in row_slices(pair):
         rows, _ = usable_rows(pair, here, drop_missing)
         for into, part, mean, a in zip(scaled, rows, means, maps, strict=True):
             into[n : n + len(part)] = (part.to(dtype) - mean) @ a

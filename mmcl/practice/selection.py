@@ -1,6 +1,6 @@
 """Ridge and rank by cross-validation on the retrieval of rows held out."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from inspect import signature
 from typing import TYPE_CHECKING
@@ -73,9 +73,10 @@ def check_parameters(model: "MMCL") -> None:
         raise ValueError(f"loss = {model.loss!r}; use one of {', '.join(LOSSES)}, or a loss object of mmcl.LOSSES")
     if model.scale not in SCALES:
         raise ValueError(f"scale = {model.scale!r}; use one of {', '.join(SCALES)}")
-    for name in ("n_components", "ridge", "tau"):
-        if isinstance(value := getattr(model, name), str) and value != "auto":
-            raise ValueError(f'{name} = {value!r}; give a number or "auto"')
+    words = {"n_components": ("auto", "permutation"), "ridge": ("auto",), "tau": ("auto",)}
+    for name, allowed in words.items():
+        if isinstance(value := getattr(model, name), str) and value not in allowed:
+            raise ValueError(f"{name} = {value!r}; give a number or {' or '.join(map(repr, allowed))}")
     positive(rho=model.rho, tol=model.tol, tau=1.0 if isinstance(model.tau, str) else model.tau)
     no_less_than(0, ridge=0.0 if isinstance(model.ridge, str) else model.ridge)
     at_least(1, max_steps=model.max_steps)
@@ -89,13 +90,15 @@ def loss_of(model: "MMCL", tau: float) -> ContrastiveLoss:
     return make(**{name: value for name, value in offered.items() if name in signature(make).parameters})
 
 
-def settings(model: "MMCL", tally: Tally) -> tuple[int, float, list[Selection]]:
+def settings(model: "MMCL", tally: Tally, tested_rank: Callable[[], int]) -> tuple[int, float, list[Selection]]:
     """The rank and the ridge, as given or as chosen, and what the choice was made from."""
     total = tally.total()
     most = min(*total.cross.shape, max(1, total.n - 1))
     if total.n < 2:
         raise ValueError(f"n_samples = {total.n} usable pair(s); a loss that compares pairs needs at least 2")
-    if isinstance(model.n_components, str):
+    if model.n_components == "permutation":
+        ranks: tuple[int, ...] = (tested_rank(),)
+    elif isinstance(model.n_components, str):
         ranks = tuple(r for r in RANKS if r < most) + (min(most, RANKS[-1]),)
     else:
         ranks = (rank_at_most(model.n_components, *total.cross.shape),)

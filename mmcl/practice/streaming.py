@@ -1,16 +1,19 @@
 """Means and second moments of pairs in one pass over blocks of rows: added up, merged, on one machine or a cluster."""
 
+import operator
 from dataclasses import dataclass, field, replace
+from functools import reduce
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from mmcl._blocks import row_blocks
-from mmcl.practice.inputs import View, usable_rows
+from mmcl.practice.inputs import View, as_view, row_slices, usable_rows
 
-ENTRIES = 2**18  # of a block of one modality, 1 MB in float32: it stays in the cache
+NEAR = 8  # standard deviations: with means up to here float32 loses two of its seven digits at most
 DEALT = 2**15  # rows dealt to the folds one by one; later ones go to them block by block, which is faster
-HELD_OUT = 400  # rows that a fold keeps to be tested on
+HELD_OUT = 256  # rows that a fold keeps to be tested on
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,7 @@ class Moments:
         cross: (d1, d2) sum_i (x_i - mean)(x~_i - mean~)^T.
         own, own_tilde: the same sum of each modality with itself, (d, d); only its diagonal (d,), or nothing (0,),
             where no more is needed.
+        eps: of the dtype that the rows had.
     """
 
     n: int
@@ -31,6 +35,12 @@ class Moments:
     cross: Tensor
     own: Tensor
     own_tilde: Tensor
+    eps: float
+
+    @property
+    def finite(self) -> bool:
+        parts = self.mean, self.mean_tilde, self.cross, self.own, self.own_tilde
+        return bool(torch.isfinite(torch.stack([part.sum() for part in parts])).all())
 
     def __add__(self, other: "Moments") -> "Moments":
         n = self.n + other.n
@@ -43,6 +53,7 @@ class Moments:
             torch.addr(self.cross + other.cross, far, far_tilde, alpha=weight),
             _merged(self.own, other.own, far, weight),
             _merged(self.own_tilde, other.own_tilde, far_tilde, weight),
+            max(self.eps, other.eps),
         )
 
 
@@ -52,25 +63,31 @@ def _merged(own: Tensor, more: Tensor, far: Tensor, weight: float) -> Tensor:
     return own + more + weight * far.square() if len(own) else own
 
 
-def moments(x: Tensor, x_tilde: Tensor, scale: str) -> Moments:
+def moments(x: Tensor, x_tilde: Tensor, scale: str, near: tuple[Tensor, Tensor] | None = None) -> Moments:
     """The `Moments` of one block of pairs (n, d1), (n, d2), with as many of them as ``scale`` needs.
+
+    Rows are centred first, or if no mean is larger than ``near`` afterwards, which costs nothing:
+    sum_i x_i x~_i^T - n mean mean~^T, with few digits lost where means are not far beyond the standard deviations.
 
     Example:
         >>> moments(torch.eye(2), torch.eye(2), "centre").cross
         tensor([[ 0.5000, -0.5000],
                 [-0.5000,  0.5000]], dtype=torch.float64)
     """
-    dtype = torch.promote_types(x.dtype, x_tilde.dtype)
-    x, x_tilde = x.to(dtype), x_tilde.to(dtype)
-    means = x.mean(0), x_tilde.mean(0)
-    a, b = x - means[0], x_tilde - means[1]
+    n, dtype = len(x), torch.promote_types(x.dtype, x_tilde.dtype)
+    a, b = x.to(dtype), x_tilde.to(dtype)
+    means = [(c.new_ones(1, n) @ c)[0] / n for c in (a, b)]  # a matrix product: twice as fast as mean
+    left = [m.double() for m in means]  # still to be taken off
+    if near is None or any(bool((m.abs() > most).any()) for m, most in zip(means, near, strict=True)):
+        a, b, left = a - means[0], b - means[1], [torch.zeros_like(m) for m in left]
     if scale == "whiten":
-        own = [(c.mT @ c).double() for c in (a, b)]
+        own = [torch.addr((c.mT @ c).double(), m, m, alpha=-n) for c, m in zip((a, b), left, strict=True)]
     elif scale == "standardise":
-        own = [c.square().sum(0).double() for c in (a, b)]
+        own = [c.square().sum(0).double() - n * m.square() for c, m in zip((a, b), left, strict=True)]
     else:
         own = [torch.empty(0, dtype=torch.float64)] * 2
-    return Moments(len(x), means[0].double(), means[1].double(), (a.mT @ b).double(), *own)
+    cross = torch.addr((a.mT @ b).double(), left[0], left[1], alpha=-n)
+    return Moments(n, means[0].double(), means[1].double(), cross, own[0], own[1], torch.finfo(dtype).eps)
 
 
 @dataclass
@@ -83,6 +100,7 @@ class Tally:
         folds: into which the rows are dealt.
         seen: rows so far.
         dropped: rows left out for missing values.
+        near: means up to here are taken off after the product, see `moments`; from the first block.
         moments: one a fold.
         kept: (x, x~, keys) a fold: the `HELD_OUT` rows of smallest random key, a uniform sample of the fold.
     """
@@ -92,30 +110,48 @@ class Tally:
     folds: int = 3
     seen: int = 0
     dropped: int = 0
+    near: tuple[Tensor, Tensor] | None = None
     moments: list[Moments] = field(default_factory=list)
     kept: list[tuple[Tensor, Tensor, Tensor]] = field(default_factory=list)
 
-    def add(self, x: Tensor, x_tilde: Tensor) -> None:
-        """Count in a block of rows, all of them usable."""
-        start, self.seen = self.seen, self.seen + len(x)
-        if start >= DEALT and len(self.moments) == self.folds:
-            self._add(start // max(1, len(x)) % self.folds, x, x_tilde, start)
-            return
-        for k in range(self.folds):
-            first = (k - start) % self.folds
-            self._add(k, x[first :: self.folds], x_tilde[first :: self.folds], start)
+    def add(self, x: Tensor, x_tilde: Tensor) -> bool:
+        """Count in a block of rows; False, and nothing counted, if a value is not finite."""
+        start, every = self.seen, self.folds
+        dealt = [(k, slice((k - start) % every, None, every)) for k in range(every)]
+        if start >= DEALT and len(self.moments) == every:
+            dealt = [(start // len(x) % every, slice(None))]
+        parts = [(k, x[here], x_tilde[here]) for k, here in dealt if len(x[here])]
+        if self.near is None and len(x) > 1:
+            self.near = NEAR * x.std(0), NEAR * x_tilde.std(0)
+        found = [moments(a, b, self.scale, self.near) for _, a, b in parts]
+        if not all(m.finite for m in found):
+            return False
+        for (k, a, b), more in zip(parts, found, strict=True):
+            self.moments[k : k + 1] = [self.moments[k] + more if k < len(self.moments) else more]
+            self._keep(k, a, b, start)
+        self.seen += len(x)
+        return True
 
-    def _add(self, k: int, x: Tensor, x_tilde: Tensor, start: int) -> None:
-        if len(x) == 0:
-            return
-        more = moments(x, x_tilde, self.scale)
-        self.moments[k : k + 1] = [self.moments[k] + more if k < len(self.moments) else more]
+    def _keep(self, k: int, x: Tensor, x_tilde: Tensor, start: int) -> None:
         generator = torch.Generator().manual_seed((self.seed * 1_000_003 + start * self.folds + k) % 2**63)
         keys = torch.rand(len(x), generator=generator, dtype=torch.float64)
-        if k < len(self.kept):
-            x, x_tilde, keys = (torch.cat(both) for both in zip(self.kept[k], (x, x_tilde, keys), strict=True))
-        least = keys.topk(min(HELD_OUT, len(keys)), largest=False, sorted=False).indices.sort().values
-        self.kept[k : k + 1] = [(x[least], x_tilde[least], keys[least])]
+        if k == len(self.kept):
+            self.kept.append(_least((x, x_tilde, keys)))
+            return
+        if len(self.kept[k][2]) == HELD_OUT:
+            here = (keys < self.kept[k][2].max()).nonzero()[:, 0]
+            x, x_tilde, keys = x[here], x_tilde[here], keys[here]
+        self.kept[k] = _least(self.kept[k], (x, x_tilde, keys))
+
+    def __add__(self, other: "Tally") -> "Tally":
+        """That of both sets of rows."""
+        moments, kept = [], []
+        for k in range(max(len(self.moments), len(other.moments))):
+            parts = [t for t in (self, other) if k < len(t.moments)]
+            moments.append(reduce(operator.add, (t.moments[k] for t in parts)))
+            kept.append(_least(*(t.kept[k] for t in parts)))
+        seen, dropped = max(self.seen, other.seen), self.dropped + other.dropped
+        return replace(self, moments=moments, kept=kept, seen=seen, dropped=dropped, near=self.near or other.near)
 
     def copy(self) -> "Tally":
         """One that can be added to while this one stays as it is."""
@@ -127,11 +163,41 @@ class Tally:
         return sum(parts[1:], parts[0])
 
 
-def tally(pairs: tuple[View, View], into: Tally, drop_missing: bool) -> Tally:
-    """One pass over the pairs, counted into a `Tally`, which is returned."""
-    n, *dims = pairs[0].shape[0], pairs[0].shape[1], pairs[1].shape[1]
-    for here in row_blocks(n, max(dims), ENTRIES):
-        rows, keep = usable_rows(pairs, here, drop_missing)
+def _least(*rows: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """The `HELD_OUT` rows (x, x~, key) of smallest key, in the order given."""
+    x, x_tilde, keys = (torch.cat([part[i] for part in rows]) for i in range(3))
+    least = keys.topk(min(HELD_OUT, len(keys)), largest=False, sorted=False).indices.sort().values
+    return x[least], x_tilde[least], keys[least]
+
+
+def tally(pair: tuple[View, View], into: Tally, drop_missing: bool) -> Tally:
+    """One pass over the pairs, counted into a `Tally`, which is returned; dask arrays are counted where they are."""
+    if any(view.kind == "dask" for view in pair):
+        return into + _where_they_are(pair, into, drop_missing)
+    for here in row_slices(pair):
+        if into.add(pair[0].rows(here), pair[1].rows(here)):
+            continue
+        rows, keep = usable_rows(pair, here, drop_missing)
         into.dropped += 0 if keep is None else int((~keep).sum())
-        into.add(rows[0], rows[1])
+        if len(rows[0]) and not into.add(rows[0], rows[1]):
+            raise ValueError("X or y holds numbers that are too large, their products overflow; scale them down")
     return into
+
+
+def _where_they_are(pair: tuple[View, View], like: Tally, drop_missing: bool) -> Tally:
+    """Each chunk of rows counted as a task of dask, the tallies merged in a tree: what a lost worker had is redone."""
+    import dask
+
+    def count(x: Any, y: Any, start: int) -> Tally:
+        names = np.arange(start, start + len(x))
+        views = (replace(as_view(name, rows), ids=names) for name, rows in (("X", x), ("y", y)))
+        return tally(tuple(views), replace(like, moments=[], kept=[], seen=like.seen + start, dropped=0), drop_missing)  # type: ignore[arg-type]
+
+    def merge(parts: list[Tally]) -> Tally:
+        return reduce(operator.add, parts)
+
+    slices = list(row_slices(pair))
+    parts = [dask.delayed(count)(pair[0].source[here], pair[1].source[here], here.start) for here in slices]
+    while len(parts) > 1:
+        parts = [dask.delayed(merge)(parts[i : i + 8]) for i in range(0, len(parts), 8)]
+    return parts[0].compute()
