@@ -44,6 +44,16 @@ def _report(args) -> int:
     return int(bool(found["problem"]))
 
 
+def _audit(args) -> int:
+    from mmcl.reports import audit
+
+    written, problem = audit.audit(args.features, args.features_y, args.p, args.o)
+    if problem:
+        print(f"the audit stopped: {problem}", file=sys.stderr)
+    print(*written, sep="\n")
+    return int(bool(problem))
+
+
 def _sweep(args) -> int:
     from mmcl.reports import sweep  # the figures take a moment to import
 
@@ -144,7 +154,7 @@ def _joined(argv: list[str]) -> list[str]:
 
 
 def _questions(command) -> None:
-    """The commands for readers: parameters, report, sweep."""
+    """The commands for readers: parameters, report, sweep, audit."""
     sub = command(_parameters, "list a notebook's parameters: name, type, default, meaning")
     sub.add_argument("notebook", metavar="NB", help=_NB)
     sub = command(_report, "run a notebook with other parameters and write one HTML page to send on")
@@ -165,6 +175,9 @@ def _questions(command) -> None:
     sub.add_argument("-n", type=int, default=30, metavar="N", help="seeds (default 30)")
     sub.add_argument("-j", type=int, default=1, metavar="N", help="processes, one thread each (default 1)")
     _common(sub, profile="smoke")
+    from mmcl.reports.audit import parameters
+
+    parameters(command(_audit, "your own pairs: which are wrong, how many, which unpaired rows belong together"))
 
 
 def _common(sub, profile: str = "default") -> None:
