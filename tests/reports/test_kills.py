@@ -90,7 +90,9 @@ def writers(folder):
         main(["render", str(executed_there), str(folder / "01_toy.html")])
 
     def index(n):
-        save(".01_toy.run.ipynb", n)
+        notebook = executed(n)
+        notebook.metadata["mmcl"]["problem"] = f"this is wrong with {n}"
+        write_whole(folder / ".01_toy.run.ipynb", nbformat.writes(notebook))
         main(["index", str(folder / "index.html"), str(folder), ".01_toy"])
 
     def outputs(n):
@@ -150,11 +152,17 @@ def intermediate(name, path):
 
 def test_nothing_writes_a_file_but_the_one_writer():
     """Besides it: the module that make runs before there is an environment, and what lies in a temporary folder."""
-    words = r"write_(text|bytes)\(|\bopen\([^)]*[\"'][wax]b?[\"']|savefig\((?!png)|np\.savez?\((?!whole)|json\.dump\("
+    words = r"write_(text|bytes)\(|\bopen\([^)]*[\"'][wax]b?[\"']|savefig\((?!png|full|buffer)|np\.savez?\((?!whole)|json\.dump\("
     found = {
         path.relative_to(ROOT / "mmcl").as_posix(): [line.strip() for line in lines]
         for path in (ROOT / "mmcl").rglob("*.py")
-        if (lines := [line for line in path.read_text("utf-8").splitlines() if re.search(words, line)])
+        if (
+            lines := [
+                line
+                for line in path.read_text("utf-8").splitlines()
+                if re.search(words, line) and line.strip()[:3] != "..."
+            ]
+        )
     }
     assert found == {
         "_files.py": ['with part.open("xb") as file:'],
