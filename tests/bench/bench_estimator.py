@@ -146,7 +146,7 @@ if __name__ == "__main__":
     parser.add_argument("--rows", type=int, default=1_000_000, help="of the memory map")
     parser.add_argument("--exact", type=int, default=10_000, help="pairs of the exact CLIP fit")
     parser.add_argument(
-        "--many", type=int, default=1_000_000, help="pairs of the CLIP fit with strangers; 0 leaves it out"
+        "--many", type=int, default=100_000, help="pairs of the CLIP fit with strangers; 0 leaves it out"
     )
     parser.add_argument("--parts", nargs="*", default=["pass", "numerals", "strangers"])
     arguments = parser.parse_args()
