@@ -109,9 +109,9 @@ class Browser:
         self.value(axe + ";0")
         found = self.value("axe.run(document, {resultTypes: ['violations']}).then(r => r.violations)")
         stuck = self.value(  # a rule of later versions of axe-core
-            "[...document.querySelectorAll('body *')].filter(e => e.scrollWidth > e.clientWidth + 1 && e.clientWidth && "
-            "/auto|scroll/.test(getComputedStyle(e).overflowX) && e.tabIndex < 0 && !e.querySelector('a, button, input')"
-            ").map(e => e.outerHTML.slice(0, 160))"
+            "[...document.querySelectorAll('body *')].filter(e => e.clientWidth && e.scrollWidth > e.clientWidth + 1"
+            " && /auto|scroll/.test(getComputedStyle(e).overflowX) && e.tabIndex < 0"
+            " && !e.querySelector('a, button, input')).map(e => e.outerHTML.slice(0, 160))"
         )
         worst = [v for v in found if v["impact"] in ("serious", "critical")]
         named = [(v["id"], [n["html"][:160] for n in v["nodes"][:3]]) for v in worst]
