@@ -187,7 +187,7 @@ for rows in n_unpaired:
     p, pairs, rest, test = data(rows)
     each = [tuple((a[i], b[i]) for a, b in (pairs, rest, test)) for i in range(draws)]
     for into, method in ((closed, lambda a, b: calibrate(fit(*a, rank), *a)),
-                         (refitted, lambda a, b: detect_and_refit(*a, *b, rank, rule, score))):
+                         (refitted, lambda a, b: detect_and_refit(*a, *b, rank, rule, score, fdr=None))):
         into.append(torch.stack([measured(method(a, b), c, u) for (a, b, c), u in zip(each, p.u1, strict=True)], -1))
     known.append(sin_theta(fit(p.x[:, : n + rows], p.x_tilde[:, : n + rows], rank).g1.mT, p.u1))
 closed, refitted, known = torch.stack(closed), torch.stack(refitted), torch.stack(known)  # (N, measure, draw)
@@ -375,7 +375,7 @@ show(figure, alt="Measured detection rates lie on the predicted curves, which fa
 # %%
 def precision_recall(change, rows=study_rows, m=n, r=rank, draws=half):
     p, pairs, rest, _ = data(rows, tests=0, offset=2, draws=draws, n=m, rank=r, **change)
-    found = [detect_and_refit(*(t[i] for t in pairs + rest), r, rule, score).pairs for i in range(len(p.x))]
+    found = [detect_and_refit(*(t[i] for t in pairs + rest), r, rule, score, fdr=None).pairs for i in range(len(p.x))]
     right = [(f[:, 0] == f[:, 1]).double() for f in found]
     return torch.stack([torch.stack([v.mean(), v.sum() / rows]) for v in right], -1)
 
@@ -557,7 +557,7 @@ def mechanism(p, m, rounds=4):
     """From m pairs: weights in the first and the last round; errors of S and of its SVD, from the pairs alone and by
     round; the error of the SVD of N known pairs."""
     known, (x, x_tilde) = (p.x[:m], p.x_tilde[:m]), (p.x[m:], p.x_tilde[m:])
-    looked = list(detect_and_refit(*known, x, x_tilde, rank, rule, score, rounds=rounds).history)
+    looked = list(detect_and_refit(*known, x, x_tilde, rank, rule, score, fdr=None, rounds=rounds).history)
     looked += [looked[-1]] * (rounds - len(looked))
     true = x.mT @ x_tilde / len(x)
     graphs = [known[0].mT @ known[1] / m]
@@ -616,7 +616,7 @@ for i in range(splits):
     v = digits_views(seed=seed + i)
     (x, x_test), (y, y_test) = whitened(v.x, v.x_test), whitened(v.x_tilde, v.x_tilde_test)
     args = x[:keep], y[:keep], x[keep:], y[keep:]
-    some_known, every, found = fit(*args[:2], digit_rank), fit(x, y, digit_rank), detect_and_refit(*args, digit_rank)
+    some_known, every, found = fit(*args[:2], digit_rank), fit(x, y, digit_rank), detect_and_refit(*args, digit_rank, fdr=None)
     steps = calibrate(some_known, *args[:2]), found, calibrate(every, x, y)
     digits.append([[float(top_k_accuracy(x_test @ f.g1.mT, y_test @ f.g2.mT)), ratio_top1(f, (x_test, y_test))]
                    for f in steps])

@@ -171,7 +171,7 @@ for draw in drawn:
     own, rest = [f[0] for f in found], [f[2][r[2 * n : 2 * n + few]]
                                         for f, r in zip(found, draw, strict=True)]
     rest[1] = rest[1][torch.randperm(few, generator=torch.Generator().manual_seed(seed))]
-    more["one-to-one"].append(test(detect_and_refit(*own, *rest, rank), found))
+    more["one-to-one"].append(test(detect_and_refit(*own, *rest, rank, fdr=None), found))
     x = [graph[k][0][r[:n]] for k, r in enumerate(draw)]
     groups = detect_classes(*x, classes, ridge=0.1, starts=6, moves=20, seed=seed).labels
     for name, c in (("detected classes", groups), ("true classes", true)):

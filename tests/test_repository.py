@@ -162,6 +162,22 @@ def test_what_the_registry_names_exists(committed, claims):
     assert statements.problems(statements.read(REGISTRY), ROOT, committed, claims) == []
 
 
+def numbers_in(text: str) -> set[str]:
+    """What identifies statements of the paper in a text: 7.1, (ii), Algorithm 2, Figure 1, ..."""
+    return set(re.findall(r"\d+\.\d+|\(ii\)|(?:Algorithm|Figure|Table) \d", text))
+
+
+@pytest.mark.parametrize("statement", [s for s in statements.read(REGISTRY) if s.part == "paper"], ids=lambda s: s.id)
+def test_a_sentence_of_the_chapter_gives_the_verdict_of_the_registry(statement):
+    text = (ROOT / "notebooks" / f"{statement.chapter}.py").read_text("utf-8")
+    said = re.findall(r"\*\*So\*\* \((.*?: [a-z ]+)\): ", re.sub(r'"\s*f?"', "", text), flags=re.S)
+    clauses = [clause.rsplit(": ", 1) for one in said for clause in one.split("; ")]
+    assert statement.verdict in [
+        verdict for names, verdict in clauses if numbers_in(names) & numbers_in(statement.number)
+    ], (statement.number, clauses)
+
+
+
 def test_the_table_of_the_readme_is_current(committed, claims):
     text = README.read_text("utf-8")
     made = statements.table(statements.read(REGISTRY), ROOT, committed, claims)
