@@ -78,7 +78,7 @@ check-python:
 	|| $(call FAIL,PY=$(PY) is not a Python 3.11 or newer.)
 	@missing=$$($(PY) -c 'import sys; from importlib.util import find_spec; sys.path = [p for p in sys.path if p]; \
 	print(*[m for m in sys.argv[1:] if not find_spec(m)])' mmcl torch numpy scipy sklearn matplotlib pooch yaml jupytext \
-	papermill nbconvert ipykernel PIL latex2mathml nh3 pytest ruff mypy axe_core_python); \
+	papermill nbconvert ipykernel PIL latex2mathml nh3 pandas pytest ruff mypy axe_core_python); \
 	[ -z "$$missing" ] || $(call FAIL,PY=$(PY) cannot import $$missing: run $(PY) -m pip install -e \".[test]\" or leave PY away.)
 
 # ---------------------------------------------------------------- the notebooks
