@@ -63,7 +63,7 @@ def exact_matching(candidates: Numbers, rank: int, noise_std: float) -> Tensor:
 
     Example:
         >>> exact_matching([20, 200], rank=10, noise_std=0.3).round(decimals=2).tolist()
-        [1.0, 0.82]
+        [1.0, 0.77]
     """
     n = torch.as_tensor(candidates, dtype=torch.float64)
     at_least(1, candidates=int(n.min()))
