@@ -106,15 +106,15 @@ def graph_map(x: Tensor, dimension: int, landmarks: int, graphs: int = 2, seed: 
 
 
 def graph_options(
-    rows: tuple[FewPairs, list[Tensor]], dimensions: list[int], smooths: list[float], ridges: list[float]
+    features: FewPairs, values: list[Tensor], dimensions: list[int], smooths: list[float], ridges: list[float]
 ) -> Iterator[tuple[dict[str, Any], FewPairs]]:
     """Settings of graph features: how many, times which power of their eigenvalues, whitened with which ridge.
 
     Args:
-        rows: features (n, graphs, m) as `FewPairs` of `GraphMap`, and the eigenvalues of both modalities.
+        features: of `GraphMap`, (n, graphs, m).
+        values: eigenvalues (graphs, m) of both modalities.
         dimensions, smooths, ridges: the settings, every combination of which is an option.
     """
-    features, values = rows
     for m, smooth in product(dimensions, smooths):
 
         def scaled(both: Both, m: int = m, smooth: float = smooth) -> Both:
