@@ -100,13 +100,13 @@ assert relative_error(M, best.g1.mT @ best.g2) < 1e-3 or tau * rho < 0.7
 # larger $h/\rho$.
 
 # %%
-products = torch.tensor([0.1, 0.25, 0.5, 1.0, 2.0, 4.0], dtype=torch.float64)
-lengths = torch.linspace(0.1, 1.0, 10, dtype=torch.float64)
+products = torch.tensor([0.1, 0.25, 0.5, 1.0, 2.0], dtype=torch.float64)
+lengths = torch.linspace(0.1, 1.0, 7, dtype=torch.float64)
 settled, limit = [], []
 for product in products.tolist():
     fitted = spectral.fit(x, x_tilde, rank, clip, rho=product / tau)
     limit.append(step_limit(x, x_tilde, Encoded(fitted.g1, fitted.g2), clip, product / tau))
-    end = svd_iteration(x, x_tilde, start, clip, product / tau, lengths, steps=100)
+    end = svd_iteration(x, x_tilde, start, clip, product / tau, lengths, steps=60)
     value = objective(x, x_tilde, end.g1[-1], end.g2[-1], clip, product / tau)
     settled.append((value / fitted.loss - 1).abs() < 1e-3)
 settled, limit = torch.stack(settled), torch.tensor(limit, dtype=torch.float64)

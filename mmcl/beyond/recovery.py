@@ -95,7 +95,10 @@ def recovery(rows: int, rank: int, noise_std: float, draws: int, seed: int | Gen
     at_least(2, rows=rows)
     at_least(1, draws=draws)
     generator, own = as_generator(seed), torch.arange(rows)
-    truth, found = known_ratio(torch.eye(rank, dtype=torch.float64), torch.eye(rank, dtype=torch.float64), noise_std), []
+    truth, found = (
+        known_ratio(torch.eye(rank, dtype=torch.float64), torch.eye(rank, dtype=torch.float64), noise_std),
+        [],
+    )
     for _ in range(draws):
         z, *noise = torch.randn(3, rows, rank, generator=generator, dtype=torch.float64)
         a, b = density_ratio(truth, *(z + noise_std * e for e in noise))

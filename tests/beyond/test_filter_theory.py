@@ -61,7 +61,11 @@ def test_with_every_pair_wrong_a_filter_one_way_round_still_finds_the_subspace()
 
 
 def test_bad_input_is_named():
-    for arguments, message in (((0, 0.5), "rank = 0"), ((2, -1.0), "threshold = -1"), ((2, math.nan), "threshold = nan")):
+    for arguments, message in (
+        ((0, 0.5), "rank = 0"),
+        ((2, -1.0), "threshold = -1"),
+        ((2, math.nan), "threshold = nan"),
+    ):
         with pytest.raises(ValueError, match=message):
             kept_moments(*arguments)
     with pytest.raises(ValueError, match="right_share = 1.5"):

@@ -19,7 +19,7 @@ def encoded(found):
 
 def test_the_iteration_is_the_projected_step_repeated_for_each_length():
     start = encoded(fit(X, Y, 3))
-    path = svd_iteration(X, Y, start, CLIP, 0.7, torch.tensor([0.3, 0.9]), steps=3)
+    path = svd_iteration(X, Y, start, CLIP, 0.7, torch.tensor([0.3, 0.9], dtype=torch.float64), steps=3)
     for k, length in enumerate((0.3, 0.9)):
         g = start
         for step in range(4):
