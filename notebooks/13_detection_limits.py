@@ -361,21 +361,27 @@ claim("ours.refit.safe", f"noise correlated within a modality: with control the 
       "that of the pairs alone; allowed 1.05", safe, 1, (inf, 0.05))
 
 # %%
-figure, (left, one, two) = plots.panels(columns=3, width=4.0, height=3.3)
 arrows = {"published, partners in one batch": trained[:, 0],
           "published, random order": trained[:, 1],
           "one SVD, refitted (cosine)": refitted[:, 0], "one SVD, refitted (ratio)": refitted[:, 1]}
-for k, (start, end) in enumerate(arrows.values()):
-    colour, ends = plots.COLOURS[k // 2], (float(start.mean()), float(end.mean()))
-    arrow = dict(arrowstyle="-|>", color=colour, linewidth=2, shrinkA=0, shrinkB=0)
-    left.annotate("", (ends[1], -k), (ends[0], -k), arrowprops=arrow)
-    left.plot(ends, [-k, -k], "o", color=colour, mfc="white", markevery=[0])
+titles = {"isotropic": "Isotropic noise: a gain", "correlated": "Correlated noise: control matters"}
+
+
+def draw_arrows(ax):
+    """From the top-1 of the pairs alone (open dots) to that with unpaired rows."""
+    for k, (start, end) in enumerate(arrows.values()):
+        colour, ends = plots.COLOURS[k // 2], (float(start.mean()), float(end.mean()))
+        arrow = dict(arrowstyle="-|>", color=colour, linewidth=2, shrinkA=0, shrinkB=0)
+        ax.annotate("", (ends[1], -k), (ends[0], -k), arrowprops=arrow)
+        ax.plot(ends, [-k, -k], "o", color=colour, mfc="white", markevery=[0])
+
+
+# %%
+figure, (left, one, two) = plots.panels(columns=3, width=4.0, height=3.3)
+draw_arrows(left)
 left.set(yticks=[-k for k in range(4)], yticklabels=list(arrows), xlabel="top-1", ylim=(-3.6, 0.6))
 left.set_title("Batches that know the partners help", loc="left", fontsize=11)
 plots.level(left, limit, "best possible", at=0.3, vertical=True)
-
-# %%
-titles = {"isotropic": "Isotropic noise: a gain", "correlated": "Correlated noise: control matters"}
 for ax, kind in zip((one, two), ratio, strict=True):
     lines = {name: interval(a) for name, a in ratio[kind].items()}
     plots.curves(ax, levels, lines, r"noise $\sigma$", "error / error of pairs alone", titles[kind],

@@ -40,7 +40,7 @@ def masked_clip(s: Tensor, mask: Tensor, tau: float = 1.0) -> Tensor:
 
 
 def masked_clip_weights(s: Tensor, mask: Tensor, tau: float = 1.0) -> Tensor:
-    """W = -n dl/ds of `masked_clip`: softmaxes among the positives, minus softmaxes among all, mean of rows and columns.
+    """W = -n dl/ds of `masked_clip`: softmax among the positives minus softmax among all, mean of rows and columns.
 
     With it the gradient of the loss in the encoders is that of -tr(G1 S G2^T) at S = 1/n x^T W x_tilde held fixed:
     Proposition 2.1, whatever the mask. Rows and columns with one positive have beta = 1 - P there, as CLIP's.
@@ -51,7 +51,8 @@ def masked_clip_weights(s: Tensor, mask: Tensor, tau: float = 1.0) -> Tensor:
     """
     s, mask = _checked(s, mask, tau)
     some = s.masked_fill(~mask, -torch.inf)
-    return sum((some / tau).softmax(dim) - (s / tau).softmax(dim) for dim in (1, 0)) / 2
+    rows, columns = ((some / tau).softmax(dim) - (s / tau).softmax(dim) for dim in (1, 0))
+    return (rows + columns) / 2
 
 
 def _checked(s: Tensor, mask: Tensor, tau: float) -> tuple[Tensor, Tensor]:

@@ -40,8 +40,8 @@ def objective(
     at_least(1, block=block)
     values = []
     for some in row_blocks(len(g1), 1, block):
-        pairs = [a.expand(len(g1[some]), -1, -1) for a in (x, x_tilde)]
-        values.append(loss_and_covariance(*pairs, g1[some], g2[some], loss)[0])
+        one, other = (a.expand(len(g1[some]), -1, -1) for a in (x, x_tilde))
+        values.append(loss_and_covariance(one, other, g1[some], g2[some], loss)[0])
     return torch.cat(values) + rho / 2 * (g1.mT @ g2).square().sum((-2, -1))
 
 
@@ -75,10 +75,10 @@ def svd_iteration(
     positive(rho=rho)
     at_least(1, steps=steps)
     k = len(lengths)
-    pairs, step = [a.expand(k, -1, -1) for a in (x, x_tilde)], (lengths / rho).to(x)[:, None, None]
+    (one, other), step = (a.expand(k, -1, -1) for a in (x, x_tilde)), (lengths / rho).to(x)[:, None, None]
     path = [(start.g1.expand(k, -1, -1), start.g2.expand(k, -1, -1))]
     for _ in range(steps):
-        path.append(projected_step(*pairs, *path[-1], loss, rho, step))  # type: ignore[arg-type]
+        path.append(projected_step(one, other, *path[-1], loss, rho, step))  # type: ignore[arg-type]
     g1, g2 = (torch.stack(g) for g in zip(*path, strict=True))
     return Encoded(g1, g2)
 

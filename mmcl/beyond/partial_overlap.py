@@ -1,6 +1,7 @@
 """Studies of detection: unpaired rows of which only some have a partner, and gains from those that are found."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -45,7 +46,7 @@ class Overlapping:
         return (pairs[:, 0] - pairs[:, 1] == lag) & (pairs[:, 0] >= lag)
 
 
-def overlapping(pairs: int, rows: int, overlap: float, draws: int, seed: int = 0, **model) -> list[Overlapping]:
+def overlapping(pairs: int, rows: int, overlap: float, draws: int, seed: int = 0, **model: Any) -> list[Overlapping]:
     """Draws of the model (3.2): ``pairs`` known pairs and ``rows`` unpaired rows of either modality.
 
     Args:
@@ -94,7 +95,9 @@ def error_control(data: list[Overlapping], rank: int, rates: list[float]) -> tup
     return wrong, found
 
 
-def gains(pairs: int, rows: int, draws: int, rank: int, seed: int = 0, fdr: float = 0.2, **model) -> dict[str, Tensor]:
+def gains(
+    pairs: int, rows: int, draws: int, rank: int, seed: int = 0, fdr: float = 0.2, **model: Any
+) -> dict[str, Tensor]:
     """||sinTheta(G1, U1)||_F over that of the known pairs alone, when unpaired rows all have a partner.
 
     Args:

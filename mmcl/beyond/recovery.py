@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 from mmcl._checks import as_generator, at_least, positive
 from mmcl.beyond.matching import EDGE_RULES, Scores
 from mmcl.beyond.ratio import Ratio, density_ratio
-from mmcl.detection_theory import Numbers, correlation, information
+from mmcl.detection_theory import Numbers, correlation
 
 
 def noise_of_information(nats: float, rank: int) -> float:
