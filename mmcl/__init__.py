@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from mmcl.losses import LOSSES as LOSSES
     from mmcl.metrics import sin_theta as sin_theta
     from mmcl.metrics import top_k_accuracy as top_k_accuracy
+    from mmcl.practice.audit import audit as audit
+    from mmcl.practice.estimator import MMCL as MMCL
     from mmcl.spectral import fit as fit
     from mmcl.unimodal import fit_masked as fit_masked
     from mmcl.unimodal import fit_pca as fit_pca
@@ -25,6 +27,8 @@ __version__ = "0.1.0"
 
 _HOME = {
     "LOSSES": "losses",
+    "MMCL": "practice.estimator",
+    "audit": "practice.audit",
     "bayes_top1": "detection_theory",
     "cross_covariance": "covariance",
     "detect_and_refit": "beyond.refit",

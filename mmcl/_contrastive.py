@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmcl._checks import no_less_than
+from mmcl._checks import all_finite, as_tensor, no_less_than
 
 
 class ContrastiveLoss:
@@ -37,15 +37,20 @@ class ContrastiveLoss:
         return self._value(*self._totals(block, diagonal, 0), diagonal)
 
     def weights(self, s: Tensor) -> Tensor:
+        return self.value_and_weights(s)[1]
+
+    def value_and_weights(self, s: Tensor) -> tuple[Tensor, Tensor]:
+        """``loss(s)`` and ``loss.weights(s)`` from the same exponentials."""
         diagonal, block = self._whole(s)
         rows, columns = self._totals(block, diagonal, 0)
-        together = self._together(rows, columns, diagonal)
-        return self._apart(block, diagonal, 0, rows, columns) + torch.diag_embed(together)
+        value, together = self._value(rows, columns, diagonal), self._together(rows, columns, diagonal)
+        return value, self._apart(block, diagonal, 0, rows, columns) + torch.diag_embed(together)
 
     def _whole(self, s: Tensor) -> tuple[Tensor, Any]:
-        s = torch.as_tensor(s)
+        s = as_tensor("s", s)
         if s.ndim < 2 or s.shape[-1] != s.shape[-2] or s.shape[-1] < 2:
             raise ValueError(f"s has shape {tuple(s.shape)}; similarities are (..., n, n) with n >= 2")
+        all_finite("s", s)
         return s.diagonal(dim1=-2, dim2=-1), self._prepare(s, 0, float(s.detach().abs().amax()))
 
     def __repr__(self) -> str:
@@ -140,7 +145,8 @@ class ExponentialLoss(ContrastiveLoss):
     def _prepare(self, s: Tensor, start: int, bound: float) -> tuple[Tensor, bool]:
         logits = s / self.tau + self.margin
         logits.diagonal(start, -2, -1).fill_(-math.inf)
-        exponentiate = bound / self.tau + abs(self.margin) < 0.4 * math.log(torch.finfo(s.dtype).max)
+        largest = bound / self.tau + abs(self.margin) + math.log(s.shape[-1])  # no sum overflows, no term underflows
+        exponentiate = largest < 0.9 * math.log(torch.finfo(s.dtype).max)
         return (logits.exp_() if exponentiate else logits), exponentiate
 
     def _totals(self, block: tuple[Tensor, bool], diagonal: Tensor, start: int) -> tuple[Tensor, Tensor]:

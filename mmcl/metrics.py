@@ -7,6 +7,10 @@ from torch import Tensor
 
 from mmcl._blocks import row_blocks
 from mmcl._checks import all_finite, as_rows, at_least
+from mmcl._retrieval import mean_average_precision as mean_average_precision
+from mmcl._retrieval import median_rank as median_rank
+from mmcl._retrieval import partner_ranks as partner_ranks
+from mmcl._retrieval import recall_at_k as recall_at_k
 
 
 def sin_theta(u: Tensor, v: Tensor) -> Tensor:
@@ -74,30 +78,11 @@ def top_k_accuracy(z: Tensor, z_tilde: Tensor, k: int = 1, targets: Sequence[int
         >>> round(float(top_k_accuracy(z, z_tilde)), 3), float(top_k_accuracy(z, z_tilde, targets=[0, 2, 1]))
         (0.333, 1.0)
     """
-    z, z_tilde = all_finite("z", as_rows("z", z)), all_finite("z_tilde", as_rows("z_tilde", z_tilde))
-    n, m = z.shape[-2], z_tilde.shape[-2]
-    if z.shape[:-2] != z_tilde.shape[:-2] or z.shape[-1] != z_tilde.shape[-1]:
-        raise ValueError(f"z is {tuple(z.shape)} and z_tilde {tuple(z_tilde.shape)}; only their row counts may differ")
+    ranks, m = partner_ranks(z, z_tilde, targets), z_tilde.shape[-2]
     at_least(1, k=k)
     if k > m:
         raise ValueError(f"k = {k}, but there are only {m} candidates")
-    if targets is None:
-        if n > m:
-            raise ValueError(f"{n} queries and {m} candidates; pass targets, the index of each query's partner")
-        targets = torch.arange(n, device=z.device)
-    targets = torch.as_tensor(targets, device=z.device)
-    if targets.is_floating_point() or targets.shape not in ((n,), z.shape[:-1]):
-        raise ValueError(f"targets are {targets.dtype} of shape {tuple(targets.shape)}; give {n} indices, one a query")
-    targets = targets.to(torch.int64).expand(z.shape[:-1])
-    if bool(((targets < 0) | (targets >= m)).any()):
-        raise ValueError(f"targets run from {int(targets.min())} to {int(targets.max())}; allowed are 0 to {m - 1}")
-    z, z_tilde = (torch.nn.functional.normalize(a, dim=-1) for a in (z, z_tilde))
-    hits = torch.zeros(z.shape[:-2], dtype=torch.int64, device=z.device)
-    for here in row_blocks(n, m * z.shape[:-2].numel(), 2**22):
-        similarity = z[..., here, :] @ z_tilde.mT
-        own = similarity.gather(-1, targets[..., here].unsqueeze(-1))
-        hits = hits + ((similarity >= own).sum(-1) <= k).sum(-1)
-    return hits.to(torch.float64) / n
+    return (ranks <= k).to(torch.float64).mean(-1)
 
 
 def class_accuracy(

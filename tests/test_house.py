@@ -10,6 +10,7 @@ import mmcl
 FILES = {path.relative_to(Path(mmcl.__file__).parent): path for path in Path(mmcl.__file__).parent.rglob("*.py")}
 TREES = {name: ast.parse(path.read_text("utf-8")) for name, path in FILES.items()}
 ROOMS = {"": {""}, "beyond": {"", "beyond"}, "experiments": {"", "experiments"}}
+ROOMS |= {"practice": {"", "beyond", "practice"}}
 ROOMS |= {"notebook": {"notebook"}, "reports": {"notebook", "reports"}}
 FACE = {Path("__init__.py"), Path("__main__.py")}  # they lead into every wing, but import none until it is asked for
 TOOLS = {"mmcl.__version__", "mmcl._checks", "mmcl._files"}  # no mathematics, so open to every wing
@@ -48,7 +49,15 @@ def test_no_two_classes_have_one_name():
 
 def test_the_mathematics_loads_no_wing_no_data_sets_no_downloads_and_no_figures():
     modules = [f"mmcl.{name.stem}" for name in FILES if len(name.parts) == 1 and not name.stem.startswith("__")]
-    heavy = ("sklearn.datasets", "pooch", "matplotlib", "jupyter_client", "mmcl.beyond", "mmcl.experiments")
+    heavy = (
+        "sklearn.datasets",
+        "pooch",
+        "matplotlib",
+        "jupyter_client",
+        "mmcl.beyond",
+        "mmcl.experiments",
+        "mmcl.practice",
+    )
     code = f"import sys, {', '.join(modules)}; print([m for m in {heavy} if m in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert found.strip() == "[]"

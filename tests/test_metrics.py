@@ -5,11 +5,23 @@ import math
 import numpy as np
 import pytest
 import scipy.linalg
+import scipy.stats
 import torch
 from helpers import normal
 from sklearn.linear_model import Ridge
+from sklearn.metrics import average_precision_score
 
-from mmcl.metrics import class_accuracy, orthonormal_columns, probe_risk, sin_theta, top_k_accuracy
+from mmcl.metrics import (
+    class_accuracy,
+    mean_average_precision,
+    median_rank,
+    orthonormal_columns,
+    partner_ranks,
+    probe_risk,
+    recall_at_k,
+    sin_theta,
+    top_k_accuracy,
+)
 
 
 @pytest.mark.parametrize(("d", "r"), [(5, 1), (9, 4), (7, 6), (6, 6)])
@@ -181,3 +193,84 @@ def test_a_probe_depends_on_the_right_singular_space_of_the_encoder_only():
     torch.testing.assert_close(risk(1e3 * a @ g), risk(g), rtol=1e-9, atol=0)
     torch.testing.assert_close(risk(torch.linalg.svd(g, full_matrices=False)[2]), risk(g), rtol=1e-9, atol=0)
     assert float((risk(normal(3, 8, seed=24)) - risk(g)).abs().max()) > 1e-3
+
+
+# ------------------------------------------------------------------ retrieval with classes
+
+
+def labelled(seed, n=30, m=20, classes=4):
+    generator = torch.Generator().manual_seed(seed)
+    z, z_tilde = normal(n, 3, seed=seed), normal(m, 3, seed=seed + 1)
+    return z, z_tilde, *(torch.randint(classes, (k,), generator=generator) for k in (n, m))
+
+
+@pytest.mark.parametrize("seed", [30, 40])
+def test_mean_average_precision_is_scikit_learns_query_by_query(seed):
+    z, z_tilde, labels, labels_tilde = labelled(seed)
+    z_tilde = torch.cat([z_tilde, z_tilde[:5]])  # ties
+    labels_tilde = torch.cat([labels_tilde, labels_tilde.flip(0)[:5]])
+    cosine = (z / z.norm(dim=1, keepdim=True)) @ (z_tilde / z_tilde.norm(dim=1, keepdim=True)).mT
+    expected = [
+        average_precision_score((labels_tilde == label).numpy(), row.numpy())
+        for label, row in zip(labels, cosine, strict=True)
+    ]
+    found = mean_average_precision(z, z_tilde, labels, labels_tilde)
+    assert found == pytest.approx(np.mean(expected), abs=1e-12)
+
+
+def test_mean_average_precision_of_partners_is_that_of_one_class_a_row():
+    z = normal(40, 3, seed=50)
+    z_tilde = z + normal(40, 3, seed=51)
+    alone = mean_average_precision(z, z_tilde)
+    assert alone == pytest.approx(mean_average_precision(z, z_tilde, range(40), range(40)), abs=1e-12)
+    assert alone == pytest.approx(float(np.mean(1 / partner_ranks(z, z_tilde).numpy())), abs=1e-12)
+
+
+def test_recall_is_the_share_of_ones_own_among_the_first_k_by_a_double_loop():
+    z, z_tilde, labels, labels_tilde = labelled(60)
+    for k in (1, 3, 20):
+        shares = []
+        for row, label in zip(z, labels, strict=True):
+            cosine = [float(row @ w / row.norm() / w.norm()) for w in z_tilde]
+            first = np.argsort(cosine)[::-1][:k].copy()
+            shares.append(float((labels_tilde[first] == label).sum() / (labels_tilde == label).sum()))
+        assert recall_at_k(z, z_tilde, k, labels, labels_tilde) == pytest.approx(np.mean(shares), abs=1e-6)
+    assert recall_at_k(z[:20], z_tilde, 3) == float(top_k_accuracy(z[:20], z_tilde, 3))
+
+
+def test_ranks_of_partners_are_scipys_and_their_median_numpys():
+    z = normal(2, 31, 3, seed=70)
+    z_tilde = z + normal(2, 31, 3, seed=71)
+    unit = [torch.nn.functional.normalize(a, dim=-1) for a in (z, z_tilde)]
+    cosine = (unit[0] @ unit[1].mT).numpy()
+    expected = [[int(scipy.stats.rankdata(-row)[i]) for i, row in enumerate(entry)] for entry in cosine]
+    assert partner_ranks(z, z_tilde).tolist() == expected
+    assert median_rank(z, z_tilde).tolist() == [float(np.median(e)) for e in expected]
+    assert float(median_rank(z[0, :30], z_tilde[0])) == float(np.median(expected[0][:30]))
+
+
+def test_queries_of_a_class_that_no_candidate_has_are_left_out():
+    z, z_tilde = torch.eye(3), torch.eye(3)
+    assert mean_average_precision(z, z_tilde, [0, 1, 7], [0, 1, 1]) == pytest.approx((1 + (1 + 2 / 3) / 2) / 2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"labels": [0, 1, 2]}, "labels of one side only"),
+        ({"labels": [0, 1], "labels_tilde": [0, 1, 2]}, "a label per row"),
+        ({"labels": [5, 6, 7], "labels_tilde": [0, 1, 2]}, "no query has a candidate of its class"),
+        ({"z": torch.eye(3) / 0}, "z holds 9 NaN"),
+        ({"k": 4}, "k = 4, but there are only 3"),
+        ({"k": 0}, "k = 0"),
+    ],
+    ids=str,
+)
+def test_retrieval_refuses_what_does_not_fit(arguments, message):
+    given = {"z": torch.eye(3), "z_tilde": torch.eye(3), "k": 1} | arguments
+    with pytest.raises(ValueError, match=message):
+        recall_at_k(**given)
+    if "k" not in arguments:
+        del given["k"]
+        with pytest.raises(ValueError, match=message):
+            mean_average_precision(**given)

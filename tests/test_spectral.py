@@ -396,3 +396,14 @@ HOLED[2, 1], HOLED[3, 0] = math.nan, math.inf
 def test_fit_refuses_bad_input_and_says_the_wrong_value(name, arguments, message):
     with pytest.raises(ValueError, match=message):
         fit(**(GOOD | {"loss": name} | arguments))
+
+
+@pytest.mark.parametrize("tau", [0.1, 1.0])
+def test_float32_reaches_its_tolerance_and_the_loss_of_float64(tau):
+    x, x_tilde = pairs(300, 8, 6, seed=60)
+    loss = LOSSES["clip"](tau=tau)
+    single, double = fit(x.float(), x_tilde.float(), 3, loss), fit(x, x_tilde, 3, loss)
+    assert bool(single.converged)
+    assert single.steps <= double.steps + 5
+    assert abs(float(single.loss - double.loss)) < 1e-5 * abs(float(double.loss))
+    assert relative(single.g1.mT @ single.g2, double.g1.mT @ double.g2) < 1e-3

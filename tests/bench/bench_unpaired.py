@@ -26,7 +26,7 @@ from mmcl.beyond.refit import detect_and_refit
 torch.set_num_threads(1)
 p = spiked(50_300, 40, 39, 10)
 start = time.perf_counter()
-found = detect_and_refit(p.x[:300], p.x_tilde[:300], p.x[300:], p.x_tilde[300:], 10, rounds=1)
+found = detect_and_refit(p.x[:300], p.x_tilde[:300], p.x[300:], p.x_tilde[300:], 10, fdr=None, rounds=1)
 seconds = time.perf_counter() - start
 unit = 1 if sys.platform == "darwin" else 1024
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30, seconds,
@@ -49,7 +49,7 @@ def quality(rows):
         p = spiked(N + rows + TESTS, 40, 39, 10, seed=seed)
         known, rest, test = (slice(None, N), slice(N, N + rows), slice(N + rows, None))
         start = time.perf_counter()
-        found = detect_and_refit(p.x[known], p.x_tilde[known], p.x[rest], p.x_tilde[rest], 10)
+        found = detect_and_refit(p.x[known], p.x_tilde[known], p.x[rest], p.x_tilde[rest], 10, fdr=None)
         seconds.append(time.perf_counter() - start)
         best = score_matrix(found, p.x[test], p.x_tilde[test]).argmax(1)
         results.append(

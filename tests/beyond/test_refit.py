@@ -17,7 +17,7 @@ from mmcl.spectral import fit
 def test_every_rule_and_score_finds_partners(rule, score):
     p = spiked(460, 20, 18, 5, noise_std=0.1, seed=14)
     order = shuffled(400)
-    result = detect_and_refit(p.x[:60], p.x_tilde[:60], p.x[60:], p.x_tilde[60:][order], 5, rule, score)
+    result = detect_and_refit(p.x[:60], p.x_tilde[:60], p.x[60:], p.x_tilde[60:][order], 5, rule, score, fdr=None)
     right = (order[result.pairs[:, 1]] == result.pairs[:, 0]).double().mean()
     if score == "inner_product" and rule in ("top_b", "row_and_column_argmax"):
         assert 0.02 < right < 0.2  # it prefers long rows: little more than chance, 1/400
@@ -31,7 +31,7 @@ def test_confidence_is_calibrated_to_the_safe_side():
     sure, right = [], []
     for seed in range(3):
         data, lag, _ = overlapping(150, 800, 800, 800, seed, rank=4)
-        found = detect_and_refit(*data, 4, rule="row_and_column_argmax")
+        found = detect_and_refit(*data, 4, rule="row_and_column_argmax", fdr=None)
         sure.append(found.confidence)
         right.append((found.pairs[:, 0] - found.pairs[:, 1] == lag).double())
     sure, right = torch.cat(sure), torch.cat(right)

@@ -1,0 +1,157 @@
+"""What to look at before an audit, and beside it: is there a relation, how are held-out rows retrieved, what next."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Generator, Tensor
+
+from mmcl.practice.audit import Audit, in_features
+from mmcl.practice.estimator import MMCL
+from mmcl.practice.files import Given
+from mmcl.practice.robust import weighted_fit, whitened
+
+
+def held_out_correlations(
+    x: np.ndarray, y: np.ndarray, rank: int, permutations: int = 100, folds: int = 5, seed: int = 0
+) -> tuple[Tensor, Tensor]:
+    """Canonical correlations of pairs that the directions were not fitted to, and what strangers reach by chance.
+
+    Args:
+        x, y: (n, d1), (n, d2) pairs.
+        rank: how many.
+        permutations: of the held-out partners; directions are fitted without them, so that each correlation has a
+            null law of its own, which is not so for correlations of the rows that were fitted to.
+        folds, seed: of the cross-fit.
+
+    Returns:
+        (r,) correlations, averaged over folds, and (permutations, r) the same for permuted partners.
+
+    Reference: Winkler, Renaud, Smith, Nichols, Permutation inference for canonical correlation analysis, NeuroImage
+    2020 (why the naive permutation test is not valid beyond the first).
+    """
+    generator = Generator().manual_seed(seed)
+    fold = torch.randperm(len(x), generator=generator) % folds
+    own, chance = torch.zeros(rank).double(), torch.zeros(permutations, rank).double()
+    for k in range(folds):
+        rest, here = (fold != k).numpy(), (fold == k).numpy()
+        model = MMCL(rank, ridge=0.1).fit(x[rest], y[rest])
+        a, b = (torch.from_numpy(np.asarray(z, dtype=float)) for z in model.transform(x[here], y[here]))
+        a, b = ((z - z.mean(0)) / z.std(0).clamp(min=1e-12) for z in (a, b))
+        own += (a * b).mean(0) / folds
+        for i in range(permutations):
+            chance[i] += (a * b[torch.randperm(len(b), generator=generator)]).mean(0) / folds
+    return own, chance
+
+
+def recall_curve(z: np.ndarray, z_tilde: np.ndarray, most: int = 50) -> Tensor:
+    """(most,) share of rows whose own partner is among the k most similar by cosine, for k = 1, ..., most.
+
+    Example:
+        >>> recall_curve(np.eye(3), np.eye(3)[[0, 2, 1]], most=2)
+        tensor([0.3333, 0.3333], dtype=torch.float64)
+    """
+    return (places(z, z_tilde).unsqueeze(1) <= torch.arange(1, most + 1)).double().mean(0)
+
+
+def places(z: np.ndarray, z_tilde: np.ndarray) -> Tensor:
+    """(n,) place of each row's own partner by cosine among all; ties count against it."""
+    a, b = (torch.nn.functional.normalize(torch.as_tensor(np.asarray(v)).double(), dim=1) for v in (z, z_tilde))
+    own = (a * b).sum(1, keepdim=True)
+    return torch.cat([(a[i : i + 500] @ b.mT >= own[i : i + 500] - 1e-12).sum(1) for i in range(0, len(a), 500)])
+
+
+def aligned_pca(x: np.ndarray, y: np.ndarray, rank: int) -> Callable[[np.ndarray, np.ndarray], tuple]:
+    """A unimodal baseline: principal components of each modality, matched by their correlations on the pairs."""
+    from sklearn.decomposition import PCA
+
+    first, second = (PCA(min(rank, a.shape[1]), whiten=True).fit(a) for a in (x, y))
+    match = MMCL(min(first.n_components_, second.n_components_), ridge=0.1)
+    match.fit(first.transform(x), second.transform(y))
+    return lambda a, b: match.transform(first.transform(a), second.transform(b))
+
+
+def cosine_scores(x: np.ndarray, y: np.ndarray, rank: int, folds: int = 5, seed: int = 0) -> Tensor:
+    """(n,) the simplest score of a pair: the cosine of its embeddings by a plain fit to the other folds."""
+    fold = torch.randperm(len(x), generator=Generator().manual_seed(seed)) % folds
+    score = torch.empty(len(x)).double()
+    for k in range(folds):
+        rest, here = (fold != k).numpy(), fold == k
+        z = MMCL(rank, ridge=0.1).fit(x[rest], y[rest]).transform(x[here.numpy()], y[here.numpy()])
+        a, b = (torch.nn.functional.normalize(torch.as_tensor(np.asarray(v)).double(), dim=1) for v in z)
+        score[here] = (a * b).sum(1)
+    return score
+
+
+def weighted_places(
+    x: np.ndarray, y: np.ndarray, weights: Tensor, rank: int, test: tuple[np.ndarray, np.ndarray]
+) -> Tensor:
+    """(m,) places of held-out partners under the linear loss's encoders of pairs with these weights (n,)."""
+    w = whitened(torch.as_tensor(x).double(), torch.as_tensor(y).double())
+    fitted = in_features(weighted_fit(w.x, w.x_tilde, weights.double(), rank), w)
+    z, z_tilde = (torch.as_tensor(a).double() @ g.mT for a, g in zip(test, (fitted.g1, fitted.g2), strict=True))
+    return places((z - fitted.mean).numpy(), (z_tilde - fitted.mean_tilde).numpy())
+
+
+def reliability(probability: Tensor, happened: Tensor, bins: int = 10) -> tuple[Tensor, Tensor, Tensor, float]:
+    """Mean probability, frequency and number of each bin that holds anything, and the expected calibration error.
+
+    Example:
+        >>> *_, error = reliability(torch.tensor([0.1, 0.1, 0.9]), torch.tensor([False, False, True]))
+        >>> round(error, 2)
+        0.1
+    """
+    where = (probability * bins).long().clamp(max=bins - 1)
+    number = torch.bincount(where, minlength=bins)
+    there = number > 0
+    said, seen = (
+        torch.zeros(bins).double().index_add(0, where, v.double())[there] / number[there]
+        for v in (probability, happened)
+    )
+    return said, seen, number[there], float((number[there] * (said - seen).abs()).sum() / len(probability))
+
+
+def described(given: Given) -> list[tuple[str, str, str]]:
+    """What was given: (what, how it is, what to do) for each, in words."""
+    n, unpaired = len(given.x), (len(given.x_unpaired), len(given.y_unpaired))
+    uneven = max(given.spread) > 100
+    return [
+        ("pairs", f"{n:,} with {given.x.shape[1]} and {given.y.shape[1]} features",
+         "Give at least 300: fewer say little." if n < 300 else "Enough to go on."),
+        ("missing", f"{given.missing:,} pairs with a missing or infinite value",
+         "They were left out; impute them if there are many." if given.missing else "Nothing to do."),
+        ("repeated", f"{given.repeated:,} pairs repeat a row of another",
+         "Drop repeats, or a pair is judged by its twin." if given.repeated else "Nothing to do."),
+        ("scale", f"features differ {given.spread[0]:,.0f}-fold and {given.spread[1]:,.0f}-fold in spread",
+         "They are standardised here; do so wherever you use them." if uneven else "Nothing to do."),
+        ("unpaired", f"{unpaired[0]:,} and {unpaired[1]:,} rows without a partner",
+         "Section 6 looks for partners." if min(unpaired) else "Give x_unpaired and y_unpaired to look for partners."),
+    ]  # fmt: skip
+
+
+def next_steps(found: Audit, related: int, recovered: int | None) -> Sequence[str]:
+    """What to do next, a sentence for each finding.
+
+    Args:
+        found: the audit.
+        related: canonical correlations above chance.
+        recovered: partners found, or None if none were looked for.
+    """
+    if not related:
+        return ("The two sides show no relation that can be told from chance: check that rows are in one order, "
+                "or give more pairs.",)  # fmt: skip
+    share, bound = found.wrong_share, found.wrong_share_upper
+    steps = [f"Keep the first {related} dimensions: the others are not above chance."]
+    if len(found.suspects) == 0:
+        steps.append("No pair stands out as wrong.")
+    else:
+        steps.append(f"Look at the {len(found.suspects):,} suspects of suspects.csv, from the top.")
+    if share.value > 0.05:
+        steps.append("Train with the weights of suspects.csv, not on all pairs alike.")
+    else:
+        steps.append(f"At most {bound.high:.1%} of the pairs are wrong: train on all of them alike.")
+    if recovered is not None:
+        steps.append(
+            f"Use the {recovered:,} pairs of recovered.csv." if recovered else "Leave the unpaired rows unpaired."
+        )
+    return steps

@@ -1,0 +1,283 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 16 Your own pairs: is there a relation, which pairs are wrong, which rows belong together?
+#
+# Beyond the paper. Two tables come with the promise that row $i$ of one belongs to row $i$ of the
+# other: embeddings of images and of their captions, two measurements of the same cells. This report
+# asks what the tables say about that promise. `mmcl audit features.npz -o report/` makes it of your
+# own; without a file it looks at handwritten digits, each cut into two halves like a checkerboard,
+# with a known share of the pairs shuffled, so that it also shows how right it is.
+#
+# **The idea.** Nobody tells us what a right pair looks like. What a *wrong* pair looks like we can
+# make as often as we want: take row $i$ of one table and row $j$ of the other. Call them strangers.
+# Each pair is scored by a model that was fitted without it, beside thousands of strangers scored by
+# the same model. A pair that scores like a stranger is suspect.
+
+# %% tags=["parameters"]
+features: str = ""  # .npz with x and y, or the table of x (.npy, .csv, .parquet); "" is the digits
+features_y: str = ""  # the table of y, if features is the table of x
+n: int = 700  # pairs of the digits, at most 1,000
+wrong_share: float = 0.3  # of the digits' pairs that are shuffled
+n_components: int = 0  # dimensions that are compared; 0: chosen by retrieval of held-out rows
+fdr: float = 0.1  # right pairs among suspects, and wrong pairs among recovered ones, to accept
+permutations: int = 100  # of strangers' correlations
+seed: int = 0  # of every random number here
+
+# %%
+import numpy as np
+import torch
+from IPython.display import Markdown
+
+from mmcl import MMCL, audit
+from mmcl.experiments.digits import digits_views
+from mmcl.notebook import plots
+from mmcl.notebook.claims import claim, ledger, record, show
+from mmcl.notebook.files import attach
+from mmcl.practice import overview
+from mmcl.practice.files import pairs_of, read_pairs, rows_as_csv
+from mmcl.practice.recover import recover
+
+if not (0 <= wrong_share < 1 and 0 < fdr < 1 and n_components >= 0 and permutations >= 20):
+    raise ValueError(f"use 0 <= wrong_share < 1, 0 < fdr < 1, n_components >= 0, permutations >= 20; got "
+                     f"{wrong_share = }, {fdr = }, {n_components = }, {permutations = }")
+if not features and not 100 <= n <= 1000:
+    raise ValueError(f"n = {n}; use 100 to 1,000 pairs of the digits")
+inf, rng = float("inf"), np.random.default_rng(seed)
+
+# %% [markdown]
+# ## 1 What was given
+# Of your own file a fifth of the pairs is held out, unless it brings `x_test` and `y_test`. Held-out
+# pairs are used for retrieval and nothing else. Of the digits, 200 images have lost their pairing.
+
+
+# %%
+def shuffled_digits():
+    """The digits as a user would give them, and which pairs are wrong."""
+    v = digits_views(1200, seed)
+    x, y, rest = v.x[:n].numpy(), v.x_tilde[:n].numpy().copy(), slice(1000, 1200)
+    moved = rng.permutation(n)[: round(wrong_share * n)]
+    y[moved] = y[np.roll(moved, 1)]
+    wrong = np.isin(np.arange(n), moved)
+    more = dict(x_unpaired=v.x[rest].numpy(), y_unpaired=v.x_tilde[rest].flip(0).numpy())
+    test = dict(x_test=v.x_test.numpy(), y_test=v.x_tilde_test.numpy())
+    return pairs_of(dict(x=x, y=y, labels=v.labels[:n].numpy(), **more, **test)), torch.tensor(wrong)
+
+
+# %%
+given, wrong = (read_pairs(features, features_y), None) if features else shuffled_digits()
+held = rng.permutation(len(given.x)) < len(given.x) // 5 if not len(given.x_test) else np.zeros(len(given.x), bool)
+x, y, ids, kept = given.x[~held], given.y[~held], given.ids[~held], given.rows[~held]
+test = (given.x_test, given.y_test) if len(given.x_test) else (given.x[held], given.y[held])
+lines = [f"| {' | '.join(row)} |" for row in overview.described(given)]
+Markdown("\n".join(["| what | how it is | what to do |", "|---|---|---|", *lines]))
+
+# %% [markdown]
+# ## 2 Is there a relation at all?
+# A canonical correlation is the largest correlation that a combination of the one side's features
+# has with a combination of the other's; the next one is the largest among what is left. On the rows
+# they were chosen on they are always too high. So they are measured on rows held out, five times
+# in turn, and again with the partners of those rows permuted, which is chance.
+
+# %%
+model = MMCL(n_components or "auto", random_state=seed).fit(x, y)
+rank, ridge = model.n_components_, model.ridge_
+own, chance = overview.held_out_correlations(x, y, rank, permutations, seed=seed)
+low, high = (chance.quantile(q, 0) for q in (0.025, 0.975))
+related = int((own > chance.amax(1).quantile(0.95)).cumprod(0).sum())
+figure, (ax,) = plots.panels(width=5.5)
+number = np.arange(1, rank + 1)
+plots.curves(ax, number, {"multimodal: own partners": own, "strangers": (chance.mean(0), low, high)},
+             "dimension", "correlation on rows held out",
+             f"{related} of {rank} dimensions are related beyond chance", legend="best")
+show(figure, alt=f"Canonical correlations of held-out rows against chance; {related} are above it.")
+
+# %%
+Markdown(f"**So:** the strongest correlation is {own[0]:.2f}, where chance reaches {high[0]:.2f}; "
+         f"{related} of {rank} dimensions are above the largest that chance gives in 95 of 100 cases.")
+
+# %% [markdown]
+# ## 3 How well are held-out rows retrieved?
+# For each held-out row of the one side, all held-out rows of the other are ranked by similarity;
+# the curve says how often the partner is among the first $k$. The number of dimensions and the
+# ridge (how far directions of little variance are trusted) were chosen in the same way within the
+# training rows. CLIP's temperature $\tau$, which says how sharply partners must win, was chosen on
+# up to 1,200 of them. The unimodal baseline learns each side by itself and is matched afterwards.
+
+# %%
+few = rng.permutation(len(x))[:1500]  # CLIP compares all with all
+clip = MMCL(rank, "clip", ridge=ridge, random_state=seed, tol=1e-2, max_steps=200).fit(x[few], y[few])
+encoded = {"multimodal, linear": model.transform(*test), "CLIP": clip.transform(*test),
+           "PCA of each side": overview.aligned_pca(x, y, rank)(*test)}
+most = min(50, len(test[0]))
+curves = {name: overview.recall_curve(*z, most) for name, z in encoded.items()}
+figure, (ax,) = plots.panels(width=5.5)
+best = max(curves, key=lambda name: float(curves[name].mean()))
+plots.curves(ax, np.arange(1, most + 1), curves, "$k$", "share with the partner among the first $k$",
+             f"{best} retrieves best among {len(test[0]):,} rows held out", log="x", every=5, legend="lower right")
+ax.set_ylim(0, 1.02)
+plots.plain_ticks(ax, [1, 2, 5, 10, 20, 50])
+show(figure, alt="How often the partner is among the first k, for three ways of learning.")
+
+# %%
+tops = ", ".join(f"{name} {float(c[0]):.1%}" for name, c in curves.items())
+Markdown(f"**So:** the partner is first in: {tops} of the rows (by luck {1 / len(test[0]):.2%}). Used: "
+         f"{rank} dimensions, ridge {ridge:g}, features standardised and whitened, $\\tau={clip.tau_:.3g}$.")
+
+# %% [markdown]
+# ## 4 How many pairs are wrong?
+# Suppose a share $p$ of the pairs is wrong, and a wrong pair is a pair of strangers. Below any score
+# $t$ lie at least those wrong pairs that lie there: $F_{own}(t)\ge p\,F_{strangers}(t)$. So
+#
+# $$p\le\inf_t F_{own}(t)\,/\,F_{strangers}(t),$$
+#
+# whatever right pairs look like. The bound below allows for chance in 95 of 100 cases. It cannot say
+# that *few* right pairs look like strangers; the estimate does, by an assumption: on the scale on
+# which strangers' scores follow a bell curve, those of right pairs follow another.
+
+# %%
+found = audit(x, y, n_components=rank, fdr=fdr, random_state=seed)
+upper, share = found.wrong_share_upper, found.wrong_share
+figure, (ax,) = plots.panels(width=5.5)
+height, *_ = ax.hist(found.score, np.linspace(0, 1, 21), density=True, color=plots.COLOURS[0], alpha=0.6)
+plots.level(ax, 1, "strangers: 1 everywhere, by construction", at=0.2)
+ax.axhline(upper.high, color=plots.COLOURS[1], linewidth=2)
+ax.annotate(f"at most {upper.high:.0%} wrong", (0.02, upper.high + 0.02), color=plots.COLOURS[1], va="bottom")
+ax.annotate(f"goes on to {height[-1]:.1f}", (0.94, 1.4), ha="right", color=plots.COLOURS[0])
+ax.set(xlabel="share of strangers that score lower", ylabel="pairs, relative to strangers", ylim=(0, 1.5))
+ax.set_title("As many pairs score like strangers as may be wrong", loc="left")
+show(figure, alt="Histogram of the pairs' ranks among strangers, with the bound on the share of wrong pairs.")
+
+# %%
+Markdown(f"**So:** at most {upper.high:.1%} of the pairs are wrong (95 % confidence, no assumption on right "
+         f"pairs); the estimate is {share.value:.1%}, between {share.low:.1%} and {share.high:.1%}. {found.power}")
+
+# %%
+record("wrong_share", "estimated share of wrong pairs", share.value)
+record("wrong_share_upper", "upper bound on the share of wrong pairs", upper.high)
+record("auc", "probability that a right pair scores above strangers", found.power.auc)
+if wrong is not None:
+    true, slack = float(wrong.double().mean()), 0.02 + 2 / n**0.5
+    claim("ours.audit.bound", f"the bound {upper.high:.3f} is at least the true share {true:.3f}, and by no more than "
+          f"{slack:.3f} above it", upper.high, true, (0.015, slack))
+
+# %% [markdown]
+# ## 5 Which pairs are wrong?
+# Every pair gets a probability of being wrong, from the two bell curves of section 4. The suspects
+# are the most probable ones, as many as keep the expected share of right pairs among them at `fdr`.
+# `suspects.csv` has all pairs in this order.
+
+# %%
+order = found.score.argsort(stable=True)
+suspect = torch.isin(order, found.suspects)
+attach("suspects.csv", rows_as_csv({
+    "id": ids[order], "row": kept[order], "probability_wrong": found.probability[order], "score": found.score[order],
+    "weight": found.weight[order], "suspect": np.where(suspect, "yes", "no")}))
+head = ["| place | id | probability of being wrong | strangers that score lower |", "|---|---|---|---|"]
+rows = [f"| {k + 1} | {ids[i]} | {found.probability[i]:.3f} | {found.score[i]:.1%} |" for k, i in
+        enumerate(order[:10].tolist())]
+Markdown("\n".join(head + rows))
+
+# %%
+if wrong is not None:
+    worst = order[: 12]
+    figure, axes = plots.panels(columns=6, rows=2, width=1.1, height=1.25)
+    for ax, i in zip(axes, worst.tolist(), strict=True):
+        picture = np.empty(64)
+        white = (np.indices((8, 8)).sum(0) % 2 == 0).ravel()
+        picture[white], picture[~white] = x[i], y[i]
+        ax.imshow(picture.reshape(8, 8), cmap="gray_r")
+        ax.set(xticks=[], yticks=[])
+        ax.set_title(f"{ids[i]}: {'wrong' if wrong[i] else 'right'}", fontsize=8)
+    show(figure, alt="The twelve most suspect pairs put together: pieces of two digits.")
+
+# %%
+if wrong is not None:
+    said, seen, _, error = overview.reliability(found.probability, wrong, bins=5)
+    figure, (ax,) = plots.panels(width=4.6)
+    plots.curves(ax, said, {"seen": seen}, "probability said", "share that was wrong",
+                 f"Said and seen differ by {error:.3f} on average", legend=None)
+    plots.guide(ax, [0, 1], [0, 1], "perfect")
+    show(figure, alt="Reliability of the probabilities: said against seen.")
+
+
+# %%
+def auc(score):
+    """How often a right pair scores above a wrong one."""
+    a, b = score[~wrong], score[wrong].sort().values.contiguous()
+    return float(torch.searchsorted(b, a.contiguous()).double().mean() / len(b))
+
+
+if wrong is not None and wrong.sum() >= 20:
+    simple = overview.cosine_scores(x, y, rank, seed=seed)
+    claim("ours.audit.calibrated", f"what is called probable happens as often: calibration error {error:.3f}", error, 0, 0.05)
+    claim("ours.audit.ranking", f"right pairs rank above wrong ones in {auc(found.score):.1%} of cases, by cosine in "
+          f"{auc(simple):.1%}", auc(found.score) - auc(simple), 0, (0.01, inf))
+    claim("ours.audit.suspects", f"of {len(found.suspects)} suspects, {float((~wrong[found.suspects]).double().mean()):.1%} "
+          f"are right", float((~wrong[found.suspects]).double().mean()), fdr, (inf, 3 * (fdr / wrong.sum()) ** 0.5))
+
+# %% [markdown]
+# **Does it help?** Encoders fitted with a weight for each pair, the root of the probability that it is
+# right, against a fit to all pairs alike: how near the top are partners of held-out rows (the mean of
+# one over the place)?
+
+# %%
+weights = {"all alike": torch.ones(len(x)), "weighted": found.weight}
+if wrong is not None:
+    weights["right pairs known"] = (~wrong).double()
+near = {name: 1 / overview.weighted_places(x, y, w, rank, test).double() for name, w in weights.items()}
+gain = near["weighted"] - near["all alike"]
+error = float(gain.std() / len(gain) ** 0.5)
+if wrong is not None:
+    claim("ours.audit.refit", f"with weights, the mean of one over the place changes by "
+          f"{gain.mean():+.3f}, with a standard error of {error:.3f}", gain.mean(), 0, (error, inf))
+
+# %%
+Markdown("**So:** one over the place of the partner is on average " + ", ".join(
+    f"{v.mean():.3f} ({name})" for name, v in near.items()) + ".")
+
+# %% [markdown]
+# ## 6 Which unpaired rows belong together?
+# Partners are looked for among all unpaired rows, with the pairs that are not suspect. A share `fdr`
+# of what is recovered may be wrong, on average. If nothing is, the report says what it would take.
+
+# %%
+clear = np.ones(len(x), bool)
+clear[found.suspects] = False
+recovered = None
+if min(len(given.x_unpaired), len(given.y_unpaired)) and clear.sum() >= 20:
+    recovered = recover(x[clear], y[clear], given.x_unpaired, given.y_unpaired, n_components=rank, fdr=fdr)
+    i, j = recovered.pairs.T.numpy()
+    attach("recovered.csv", rows_as_csv({"x_id": given.x_unpaired_ids[i], "y_id": given.y_unpaired_ids[j],
+                                         "probability_right": recovered.confidence}))
+
+# %%
+Markdown("**So:** no unpaired rows were given." if recovered is None else
+         f"**So:** nothing was recovered: {recovered.reason}." if not len(recovered.pairs) else
+         f"**So:** {len(recovered.pairs):,} of {len(given.x_unpaired):,} rows have a partner at a rate of {fdr:g}, right "
+         f"with a probability of {recovered.confidence.mean():.0%} on average.")
+
+# %%
+if wrong is not None and recovered is not None:
+    false = float((recovered.pairs.sum(1) != 199).sum())
+    claim("ours.audit.recovered", f"of {len(recovered.pairs)} recovered pairs {false:.0f} are wrong", false,
+          fdr * len(recovered.pairs), (inf, 3 * max(1, fdr * len(recovered.pairs)) ** 0.5 + 1))
+
+# %% [markdown]
+# ## 7 What to do next
+
+# %%
+steps = overview.next_steps(found, related, None if recovered is None else len(recovered.pairs))
+Markdown("\n".join(f"- {step}" for step in steps))
+
+# %% [markdown]
+# ## What was claimed, and what came out
+
+# %%
+ledger()
