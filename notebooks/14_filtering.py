@@ -52,7 +52,8 @@ from mmcl.notebook.statistics import interval
 
 # %%
 if min(price_draws, filter_draws, splits) < 2 or filter_n < 20_000 or compare_n < 500:
-    raise ValueError("use price_draws, filter_draws, splits >= 2, filter_n >= 20,000, compare_n >= 500")
+    raise ValueError("use price_draws, filter_draws, splits >= 2, filter_n >= 20,000, "
+                     "compare_n >= 500")
 inf = float("inf")
 
 # %% [markdown]
