@@ -78,7 +78,7 @@ def svd_iteration(
     (one, other), step = (a.expand(k, -1, -1) for a in (x, x_tilde)), (lengths / rho).to(x)[:, None, None]
     path = [(start.g1.expand(k, -1, -1), start.g2.expand(k, -1, -1))]
     for _ in range(steps):
-        path.append(projected_step(one, other, *path[-1], loss, rho, step))  # type: ignore[arg-type]
+        path.append(projected_step(one, other, *path[-1], loss, rho, step))
     g1, g2 = (torch.stack(g) for g in zip(*path, strict=True))
     return Encoded(g1, g2)
 

@@ -17,6 +17,7 @@ def noise_of_information(nats: float, rank: int) -> float:
     """The noise_std at which U1^T x and U2^T x_tilde have the given mutual information; inverts `information`.
 
     Example:
+        >>> from mmcl.detection_theory import information
         >>> round(information(10, noise_of_information(9.0, rank=10)), 9)
         9.0
     """
@@ -37,6 +38,7 @@ def swap_probability(rank: int, noise_std: float) -> float:
         noise_std: noise of both modalities, the latent coordinates having variance 1.
 
     Example:
+        >>> from mmcl.detection_theory import information
         >>> swap_probability(10, 0.3) < math.exp(-information(10, 0.3))
         True
     """
