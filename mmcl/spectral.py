@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from mmcl._checks import (
@@ -228,14 +229,13 @@ def curvature(
     x, x_tilde = paired(x, x_tilde)
     g1, g2 = as_encoders(x, x_tilde, g1, g2)
     at_least(1, steps=steps)
-    loss = resolve(loss)
     if x.ndim > 2 or g1.ndim > 2 or g2.ndim > 2:
         raise ValueError(f"x has shape {tuple(x.shape)}; the curvature is taken of one data set and pair of encoders")
     m = g1.mT @ g2
     u, _, v = truncated_svd(m, g1.shape[-2])
-    identity = torch.eye(len(m), dtype=m.dtype, device=m.device)
+    identity = torch.eye(len(m)).to(m)
     direction = torch.randn(m.shape, generator=as_generator(seed), dtype=m.dtype).to(m.device)
-    length = 1e-4 * m.norm()
+    length, loss = 1e-4 * m.norm(), resolve(loss)
 
     def covariance(at: Tensor) -> Tensor:
         return evaluate(x, x_tilde, identity, at, loss)[1]
@@ -245,6 +245,6 @@ def curvature(
         return a - off + off @ v @ v.mT
 
     for _ in range(steps):
-        unit = tangent(direction) / tangent(direction).norm()
+        unit = F.normalize(tangent(direction).flatten(), dim=0).view_as(m)  # 0 of 0
         direction = (covariance(m - length * unit) - covariance(m + length * unit)) / (2 * length)
     return float((unit * direction).sum())

@@ -151,9 +151,9 @@ claim("ours.bayes.learned", f"encoders learned from {n} pairs find {loss:.3f} of
 # There are $N(N-1)/2$ exchanges: none happens once $I > 2\log N$. A row decides alone against $N$
 # strangers with nobody to claim them; in many dimensions it needs up to $4\log N$.
 #
-# > Dai, Cullina and Kiyavash prove both limits for the matching, $I = 2\log N$ (arXiv 1903.01422)
-# > and that row rules share the limit of "nearly all" but not that of "all" (arXiv 2307.02459; we
-# > have read the abstracts). The closed form is ours. We checked both by computation, here and at
+# > Dai, Cullina and Kiyavash study when all partners can be found (arXiv 1903.01422) and when nearly
+# > all can, by rows or by matching (arXiv 2307.02459); we have read the abstracts only, which do not
+# > give the constants. The closed form is ours. We checked it by computation, here and at
 # > $r = 100$, $N = 800$: the limits are approached slowly, from below.
 
 # %%

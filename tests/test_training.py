@@ -312,3 +312,8 @@ def test_the_value_of_a_path_is_that_of_its_encoders():
         value, _ = loss_and_covariance(x, x_tilde, path.g1[-1], path.g2[-1], "soft_triplet")
         expected = value + 0.35 * (path.g1[-1].mT @ path.g2[-1]).square().sum()
         assert abs(float(path.loss[-1] - expected)) < 1e-12, name
+
+
+def test_the_linear_loss_has_no_curvature():
+    x, x_tilde = pairs(20, 5, 4, seed=0)
+    assert curvature(x, x_tilde, normal(2, 5), normal(2, 4), "linear") == 0
