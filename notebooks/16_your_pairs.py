@@ -202,6 +202,7 @@ if wrong is not None:
         ax.imshow(picture.reshape(8, 8), cmap="gray_r")
         ax.set(xticks=[], yticks=[])
         ax.set_title(f"{ids[i]}: {'wrong' if wrong[i] else 'right'}", fontsize=8)
+    figure.suptitle("The most suspect pairs: two digits in one picture")
     show(figure, alt="The twelve most suspect pairs put together: pieces of two digits.")
 
 # %%
@@ -221,6 +222,7 @@ def auc(score):
     return float(torch.searchsorted(b, a.contiguous()).double().mean() / len(b))
 
 
+# %%
 if wrong is not None and wrong.sum() >= 20 and len(found.suspects):
     simple = overview.cosine_scores(x, y, rank, seed=seed)
     claim("ours.audit.calibrated", "what is called probable happens as often: the calibration error is "
