@@ -2,6 +2,20 @@
 # PY=python make ...   uses that interpreter (say, of a conda environment) instead of .venv.
 
 PROFILE ?= default
+
+# What is asked for goes into the environment as it was typed, and neither make nor a shell reads anything in it.
+ASKED := PROFILE NB GRID J P F
+$(foreach v,$(ASKED),$(eval override $(v) := $$(value $(v))))
+export $(ASKED)
+
+# A profile names a folder of build/.
+rest := $(PROFILE)
+$(foreach c,a b c d e f g h i j k l m n o p q r s t u v w x y z A B C D E F G H I J K L M N O P Q R S T U V W X Y Z \
+    0 1 2 3 4 5 6 7 8 9 _ -,$(eval rest := $$(subst $(c),,$$(rest))))
+ifneq ($(rest)$(if $(PROFILE),,empty),)
+$(error PROFILE=$(PROFILE) is no name of a profile: that has letters, digits, _ and - only)
+endif
+
 NAMES := $(basename $(notdir $(wildcard notebooks/[0-9][0-9]_*.py)))
 BUILD := build/$(PROFILE)
 REPORTS := $(if $(filter default,$(PROFILE)),reports,$(BUILD)/reports)
@@ -11,6 +25,11 @@ REGISTRY := notebooks/statements.yaml
 # What shows and asks; a change there does not run the notebooks again.
 PAGES := $(wildcard mmcl/reports/*.py mmcl/reports/templates/*) $(REGISTRY)
 INDEX = $(PYTHON) -m mmcl index --statements $(REGISTRY) $(REPORTS)/index.html $(BUILD) $(NAMES)
+RENDER = $(PYTHON) -m mmcl render --statements $(REGISTRY)
+RUN = { $(PYTHON) -m mmcl run notebooks/$*.py $(BUILD)/$*.run.ipynb --profile $(PROFILE) || { rm -f $(REPORTS)/$*.html; \
+    [ ! -f $(BUILD)/$*.failed.ipynb ] \
+    || $(RENDER) $(BUILD)/$*.failed.ipynb $(REPORTS)/$*.failed.html; exit 1; }; }
+DAMAGED = [ $$? = 3 ] # the status of a command that has found a run that is not whole
 
 ifdef PY
 PYTHON := $(PY)
@@ -23,7 +42,7 @@ endif
 MAKEFLAGS += --no-print-directory --no-builtin-rules
 .DEFAULT_GOAL := reports
 .DELETE_ON_ERROR:
-.PHONY: help reports test test-fast lint pairs check-pairs outputs readme report sweep parameters bench lab lock clean distclean check-python
+.PHONY: help reports site test test-fast lint pairs check-pairs outputs readme report sweep seeds parameters bench lab lock clean distclean check-python
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -59,7 +78,7 @@ check-python:
 	|| $(call FAIL,PY=$(PY) is not a Python 3.11 or newer.)
 	@missing=$$($(PY) -c 'import sys; from importlib.util import find_spec; sys.path = [p for p in sys.path if p]; \
 	print(*[m for m in sys.argv[1:] if not find_spec(m)])' mmcl torch numpy scipy sklearn matplotlib pooch yaml jupytext \
-	papermill nbconvert ipykernel PIL latex2mathml pytest ruff mypy); \
+	papermill nbconvert ipykernel PIL latex2mathml nh3 pytest ruff mypy axe_core_python); \
 	[ -z "$$missing" ] || $(call FAIL,PY=$(PY) cannot import $$missing: run $(PY) -m pip install -e \".[test]\" or leave PY away.)
 
 # ---------------------------------------------------------------- the notebooks
@@ -72,12 +91,11 @@ $(REPORTS)/index.html: $(HTML) $(REGISTRY)
 	@$(INDEX)
 
 $(HTML): $(REPORTS)/%.html: $(BUILD)/%.run.ipynb $(PAGES)
-	@$(PYTHON) -m mmcl render --statements $(REGISTRY) $< $@ && rm -f $(@:.html=.failed.html)
+	@$(RENDER) $< $@ || { $(DAMAGED) && $(RUN) && $(RENDER) $< $@; }
+	@rm -f $(@:.html=.failed.html)
 
 $(RUNS): $(BUILD)/%.run.ipynb: notebooks/%.py requirements.lock | $(ENVIRONMENT)
-	@$(PYTHON) -m mmcl run $< $@ --profile $(PROFILE) || { rm -f $(REPORTS)/$*.html; \
-	    [ ! -f $(BUILD)/$*.failed.ipynb ] \
-	    || $(PYTHON) -m mmcl render --statements $(REGISTRY) $(BUILD)/$*.failed.ipynb $(REPORTS)/$*.failed.html; exit 1; }
+	@$(RUN)
 
 # What else each run depends on, by its imports; any Python does, since there may be no environment yet.
 -include build/depends.mk
@@ -85,16 +103,17 @@ build/depends.mk: $(wildcard notebooks/*.py notebooks/stored/* notebooks/profile
 	@mkdir -p build; for p in $(PYTHON) python3 python3.13 python3.12 python3.11; do \
 	    $$p -S mmcl/reports/dependencies.py $@ $(NAMES:%=notebooks/%.py) 2>/dev/null && exit; done; echo '$$(RUNS): $^' > $@
 
-export P F
-
 report: | $(ENVIRONMENT) ## one notebook with other parameters: make report NB=01 P="n=200 tau=0.5" [F=values.yaml]
-	@$(PYTHON) -m mmcl report "$(NB)" --profile $(PROFILE) --pairs "$$P" $(if $(F),-f "$$F")
+	@$(PYTHON) -m mmcl report --profile=$(PROFILE) --pairs="$$P" $${F:+-f"$$F"} -- "$$NB"
 
 sweep: | $(ENVIRONMENT) ## a grid of parameters: make sweep NB=01 GRID=grid.yaml [J=2]
-	@$(PYTHON) -m mmcl sweep "$(NB)" "$(GRID)" --profile $(PROFILE) -j $(or $(J),1)
+	@$(PYTHON) -m mmcl sweep --profile=$(PROFILE) -j"$${J:-1}" -- "$$NB" "$$GRID"
+
+seeds: | $(ENVIRONMENT) ## how often each claim holds at small sizes: make seeds [N=30] [NB=02] [J=2]
+	@$(PYTHON) -m mmcl seeds $(or $(NB),$(NAMES)) -n $(or $(N),30) -j $(or $(J),1) -o build/seeds
 
 parameters: | $(ENVIRONMENT) ## the parameters of a notebook and their meaning: make parameters NB=01
-	@$(PYTHON) -m mmcl parameters "$(NB)"
+	@$(PYTHON) -m mmcl parameters -- "$$NB"
 
 pairs: | $(ENVIRONMENT) ## bring the inputs of notebooks/*.ipynb up to notebooks/*.py
 	@$(PYTHON) -m jupytext --quiet --to ipynb --update $(NAMES:%=notebooks/%.py)
@@ -109,6 +128,10 @@ outputs: | $(ENVIRONMENT) ## run all notebooks and refresh the outputs committed
 	@$(MAKE) pairs
 	@$(MAKE) reports PROFILE=default
 	@for n in $(NAMES); do $(PYTHON) -m mmcl outputs notebooks/$$n.ipynb build/default/$$n.run.ipynb || exit 1; done
+
+site: reports ## the same pages as a folder for static hosting: build/site
+	@rm -rf build/site && mkdir -p build/site && cp $(HTML) $(REPORTS)/index.html $(REPORTS)/ledger.html build/site
+	@touch build/site/.nojekyll && echo "Pages: build/site"
 
 readme: | $(ENVIRONMENT) ## refresh README.md's figure and table from the committed notebooks
 	@$(PYTHON) -m mmcl readme README.md $(NAMES:%=notebooks/%.ipynb)

@@ -1,5 +1,18 @@
-"""``python -m mmcl`` is ``python -m mmcl.reports``."""
+"""``python -m mmcl`` is ``python -m mmcl.reports``, and an interrupt while that is loaded is told in one line, too."""
 
-import runpy
+import sys
 
-runpy.run_module("mmcl.reports", run_name="__main__", alter_sys=True)
+
+def main() -> int:
+    """Run one command, see `mmcl.reports.__main__.main`."""
+    try:
+        from mmcl.reports.__main__ import main as run
+
+        return run()
+    except KeyboardInterrupt:
+        print("mmcl: interrupted", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mmcl.covariance import linear_covariance, loss_and_covariance
+from mmcl.covariance import evaluate, linear_covariance
 from mmcl.losses import ContrastiveLoss, Linear
 
 PairTerms = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # g_mu, g_mu' -> l(s), S
@@ -81,7 +81,7 @@ def pair_terms(views: Sequence[Tensor], loss: ContrastiveLoss) -> Terms:
         if isinstance(loss, Linear):  # S is one matrix for all encoders, and l = -tr(G S G'^T)
             s = linear_covariance(x, x_tilde, loss)
             return lambda g1, g2: (-(s * (g1.mT @ g2)).sum((-2, -1)), s)
-        return lambda g1, g2: loss_and_covariance(x, x_tilde, g1, g2, loss)
+        return lambda g1, g2: evaluate(x, x_tilde, g1, g2, loss)
 
     return {(a, b): of(x, y) for a, x in enumerate(views) for b, y in enumerate(views) if a != b}
 

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmcl._checks import no_less_than
+from mmcl._checks import all_finite, as_tensor, no_less_than
 
 
 class ContrastiveLoss:
@@ -47,9 +47,10 @@ class ContrastiveLoss:
         return value, self._apart(block, diagonal, 0, rows, columns) + torch.diag_embed(together)
 
     def _whole(self, s: Tensor) -> tuple[Tensor, Any]:
-        s = torch.as_tensor(s)
+        s = as_tensor("s", s)
         if s.ndim < 2 or s.shape[-1] != s.shape[-2] or s.shape[-1] < 2:
             raise ValueError(f"s has shape {tuple(s.shape)}; similarities are (..., n, n) with n >= 2")
+        all_finite("s", s)
         return s.diagonal(dim1=-2, dim2=-1), self._prepare(s, 0, float(s.detach().abs().amax()))
 
     def __repr__(self) -> str:

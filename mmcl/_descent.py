@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from mmcl.covariance import balanced_factors, loss_and_covariance, truncated_svd
+from mmcl.covariance import balanced_factors, evaluate, truncated_svd
 from mmcl.losses import ContrastiveLoss
 
 
@@ -41,7 +41,7 @@ def descend(
     def at(a: Tensor) -> State:
         u, s, v = truncated_svd(a, rank)
         g1, g2 = balanced_factors(u, s, v)
-        value, covariance = loss_and_covariance(x, x_tilde, g1, g2, loss)
+        value, covariance = evaluate(x, x_tilde, g1, g2, loss)
         m = g1.mT @ g2
         return State(u, s, v, m, rho * m - covariance, value + rho / 2 * s.square().sum(-1))
 

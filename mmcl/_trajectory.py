@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from mmcl._checks import as_generator, paired, positive, rank_at_most
+from mmcl._checks import as_generator, as_rows, no_less_than, paired, positive, rank_at_most
 from mmcl.losses import ContrastiveLoss, resolve
 
 
@@ -54,6 +54,9 @@ def random_encoders(
         >>> g1.shape, g2.shape, bool(g1.abs().max() <= 0.5)
         (torch.Size([2, 4]), torch.Size([2, 3]), True)
     """
+    x, x_tilde = as_rows("x", x), as_rows("x_tilde", x_tilde)
+    rank = rank_at_most(rank, x.shape[-1], x_tilde.shape[-1])
+    positive(scale=scale)
     generator = as_generator(seed)
 
     def draw(a: Tensor) -> Tensor:
@@ -73,7 +76,8 @@ def checked(
 ) -> tuple[Tensor, Tensor, int, ContrastiveLoss]:
     x, x_tilde = paired(x, x_tilde)
     rank = rank_at_most(rank, x.shape[-1], x_tilde.shape[-1])
-    positive(rho=rho, lr=lr)
+    no_less_than(0, rho=rho)
+    positive(lr=lr)
     return x, x_tilde, rank, resolve(loss)
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from mmcl._blocks import BLOCK, row_blocks
-from mmcl._checks import all_finite, as_rows, paired, rank_at_most
+from mmcl._checks import all_finite, as_encoders, as_rows, as_tensor, finite_rows, no_less_than, paired, rank_at_most
 from mmcl.losses import ContrastiveLoss, Linear, resolve
 
 KEEP = 2**23  # the similarities s are kept whole up to this many entries (64 MB in float64)
@@ -28,6 +28,9 @@ def loss_and_covariance(
     Returns:
         l (...,) and S (..., d1, d2); dL/dM = rho M - S, dL/dg1 = g2 (rho M - S)^T, dL/dg2 = g1 (rho M - S).
 
+    Raises:
+        ValueError: for bad pairs, encoders or loss.
+
     Reference: PMLR 206:4348, Proposition 2.1 and 8.1.
 
     Example:
@@ -35,7 +38,19 @@ def loss_and_covariance(
         >>> round(float(value), 4), s.shape
         (0.3133, torch.Size([2, 2]))
     """
-    loss, n = resolve(loss), x.shape[-2]
+    x, x_tilde = paired(x, x_tilde)
+    return evaluate(x, x_tilde, *as_encoders(x, x_tilde, g1, g2), resolve(loss))
+
+
+def evaluate(x: Tensor, x_tilde: Tensor, g1: Tensor, g2: Tensor, loss: ContrastiveLoss) -> tuple[Tensor, Tensor]:
+    """`loss_and_covariance` of what has been checked, for loops.
+
+    Example:
+        >>> value, s = evaluate(torch.eye(2), torch.eye(2), torch.eye(2), torch.eye(2), resolve("linear"))
+        >>> float(value)
+        -0.5
+    """
+    n = x.shape[-2]
     batch = torch.broadcast_shapes(x.shape[:-2], g1.shape[:-2])
     together = max(1, BLOCK // 4 // n**2)  # batch entries whose similarities, 2 MB, stay in the cache
     if batch.numel() > together:
@@ -99,7 +114,7 @@ def cross_covariance(x: Tensor, x_tilde: Tensor, weights: Tensor | None = None) 
     n = x.shape[-2]
     if weights is None:
         return _centred_product(x, x_tilde) / (n - 1)
-    weights = torch.as_tensor(weights, dtype=x.dtype)
+    weights = all_finite("weights", as_tensor("weights", weights).to(x))
     if weights.shape[-2:] != (n, n):
         raise ValueError(f"weights have shape {tuple(weights.shape)}; W is (..., n, n) with n = {n} pairs")
     return x.mT @ (weights @ x_tilde) / n
@@ -148,10 +163,11 @@ def whitening(x: Tensor, ridge: float = 0.0) -> Tensor:
         tensor([[0.7610, 0.2390],
                 [0.2390, 0.7610]])
     """
-    x = all_finite("x", as_rows("x", x))
+    x = as_rows("x", x)
+    no_less_than(0, ridge=ridge)
     values, vectors = torch.linalg.eigh(cross_covariance(x, x))
     values = values + ridge
-    if ridge < 0 or bool((values[..., 0] <= x.shape[-1] * torch.finfo(x.dtype).eps * values[..., -1]).any()):
+    if bool((values[..., 0] <= x.shape[-1] * torch.finfo(x.dtype).eps * values[..., -1]).any()):
         raise ValueError(f"Cov(x) + ridge I is singular with ridge = {ridge}; use a larger ridge")
     return (vectors * values.rsqrt().unsqueeze(-2)) @ vectors.mT
 
@@ -175,9 +191,9 @@ def truncated_svd(a: Tensor, rank: int) -> tuple[Tensor, Tensor, Tensor]:
         >>> truncated_svd(torch.diag(torch.tensor([1.0, -3.0])), 1)[1]
         tensor([3.])
     """
-    a = torch.as_tensor(a)
+    a = finite_rows("a", a)
     rank = rank_at_most(rank, *a.shape[-2:])
-    u, s, vh = torch.linalg.svd(all_finite("a", a), full_matrices=False)
+    u, s, vh = torch.linalg.svd(a, full_matrices=False)
     u, s, v = u[..., :rank], s[..., :rank], vh.mT[..., :rank]
     s = s.where(s > max(a.shape[-2:]) * torch.finfo(s.dtype).eps * s[..., :1], 0)
     sign = u.gather(-2, u.abs().argmax(-2, keepdim=True)).sign()

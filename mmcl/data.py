@@ -1,12 +1,25 @@
 """The model of the pairs, eq. (3.2): a signal that both modalities share, noise in each, and wrong pairs."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from mmcl._checks import as_generator, at_least, rank_at_most, share
+from mmcl._checks import (
+    all_finite,
+    as_generator,
+    as_tensor,
+    at_least,
+    finite_rows,
+    no_less_than,
+    one_of,
+    pair_of,
+    rank_at_most,
+    share,
+    within,
+)
 
 
 @dataclass(frozen=True)
@@ -93,14 +106,15 @@ def spiked(
         (3, True)
     """
     at_least(2, n=n)
+    at_least(1, d1=d1, d2=d2)
     rank = rank_at_most(rank, d1, d2)
     share(wrong_share=wrong_share)
-    if wrong not in ("permuted", "fresh"):
-        raise ValueError(f"wrong = {wrong!r}; use 'permuted' or 'fresh'")
-    stds = noise_std if isinstance(noise_std, tuple | list) else (noise_std, noise_std)
-    if min(stds) < 0:
-        raise ValueError(f"noise_std = {noise_std}; a standard deviation is not negative")
-    variances = torch.as_tensor(signal, dtype=torch.float64)
+    one_of(("permuted", "fresh"), wrong=wrong)
+    stds = pair_of("noise_std", noise_std)
+    no_less_than(0, **dict(zip(("noise_std", "noise_std of the second"), stds, strict=True)))
+    if draws is not None:
+        at_least(1, draws=draws)
+    variances = within(0, math.inf, "signal", signal)
     if variances.shape not in ((), (rank,)) or not bool((variances > 0).all()):
         raise ValueError(f"signal = {signal}; give one positive variance or {rank} of them")
     batch = () if draws is None else (draws,)
@@ -109,7 +123,10 @@ def spiked(
     def normal(*shape: int) -> Tensor:
         return torch.randn(*batch, *shape, generator=generator, dtype=torch.float64)
 
-    u1, u2 = axes or (torch.linalg.qr(normal(d, rank))[0] for d in (d1, d2))
+    if axes is None:
+        u1, u2 = (torch.linalg.qr(normal(d, rank))[0] for d in (d1, d2))
+    else:
+        u1, u2 = (_axes(u, d, rank) for u, d in zip(pair_of("axes", axes), (d1, d2), strict=True))
     z, fresh = (variances.sqrt() * normal(n, rank) for _ in range(2))
     order = torch.rand(*batch, n, generator=generator).argsort(-1)
     count = round(wrong_share * n)
@@ -121,7 +138,7 @@ def spiked(
     else:
         partner = torch.arange(n).masked_fill(chosen, -1)
         z_tilde = fresh.where(chosen.unsqueeze(-1), z)
-    kinds = noise if isinstance(noise, tuple | list) else (noise, noise)
+    kinds = pair_of("noise", noise)
     covariances = [
         std**2 * _noise_shape(kind, d, rank, normal) if isinstance(kind, str) else _given(kind, d).expand(*batch, d, d)
         for kind, std, d in zip(kinds, stds, (d1, d2), strict=True)
@@ -153,7 +170,7 @@ def _noise_shape(kind: str, d: int, rank: int, normal: Callable[..., Tensor]) ->
 
 
 def _given(covariance: Tensor, d: int) -> Tensor:
-    covariance = torch.as_tensor(covariance, dtype=torch.float64)
+    covariance = all_finite("noise", as_tensor("noise", covariance).to(torch.float64))
     if (
         covariance.shape[-2:] != (d, d)
         or not torch.allclose(covariance, covariance.mT)
@@ -164,6 +181,13 @@ def _given(covariance: Tensor, d: int) -> Tensor:
             f"give a symmetric, positive semidefinite ({d}, {d}) matrix"
         )
     return covariance
+
+
+def _axes(u: Tensor, d: int, rank: int) -> Tensor:
+    u = finite_rows("axes", u).to(torch.float64)
+    if u.shape[-2:] != (d, rank):
+        raise ValueError(f"axes of shape {tuple(u.shape)}; give the pair (u1, u2), here ({d}, {rank})")
+    return u
 
 
 def _root(covariance: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ import scipy.stats
 import torch
 from torch import Tensor
 
-from mmcl._checks import at_least, positive
+from mmcl._checks import at_least, no_less_than, positive, within
 
 Numbers = float | Sequence[float] | Tensor
 
@@ -25,8 +25,7 @@ def correlation(noise_std: float) -> float:
         >>> correlation(0.5)
         0.8
     """
-    if not (math.isfinite(noise_std) and noise_std >= 0):
-        raise ValueError(f"noise_std = {noise_std}; a standard deviation is a finite number, not negative")
+    no_less_than(0, noise_std=noise_std)
     return 1 / (1 + noise_std**2)
 
 
@@ -168,10 +167,7 @@ def partition_threshold(per_class: float, n_images: float) -> float:
 
 def _candidates(candidates: Numbers, rank: int) -> Tensor:
     at_least(1, rank=rank)
-    n = torch.as_tensor(candidates, dtype=torch.float64)
-    if not bool((n >= 1).all()):
-        raise ValueError(f"candidates = {candidates}; the partner is one of them, so give numbers of at least 1")
-    return n
+    return within(1, math.inf, "candidates", candidates)  # the partner is one of them
 
 
 def _radii(rank: int, noncentrality: np.ndarray, nodes: int = 200) -> tuple[np.ndarray, np.ndarray]:

@@ -10,7 +10,7 @@ import sklearn.exceptions
 import torch
 from torch import Tensor
 
-from mmcl._checks import all_finite, as_generator, as_rows, positive, share
+from mmcl._checks import alike, as_generator, as_labels, as_seed, at_least, finite_rows, integer, share
 from mmcl.spectral import Fit, closed_form
 
 Labels = Sequence[int] | Tensor
@@ -35,7 +35,7 @@ def class_graph(labels: Labels, labels_tilde: Labels, flip: float = 0.0, seed: i
         [[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]
     """
     share(flip=flip)
-    same = torch.as_tensor(labels).unsqueeze(-1) == torch.as_tensor(labels_tilde).unsqueeze(-2)
+    same = as_labels("labels", labels).unsqueeze(-1) == as_labels("labels_tilde", labels_tilde).unsqueeze(-2)
     if flip > 0:
         same = same ^ (torch.rand(same.shape, generator=as_generator(seed), dtype=torch.float64) < flip)
     return same.to(torch.float64)
@@ -81,7 +81,7 @@ def graph_covariance(x: Tensor, x_tilde: Tensor, graph: Tensor) -> Tensor:
         >>> graph_covariance(torch.tensor([[1.0], [-1.0]]), torch.tensor([[3.0], [5.0]]), torch.eye(2))
         tensor([[-1.]])
     """
-    x, x_tilde = all_finite("x", as_rows("x", x)), all_finite("x_tilde", as_rows("x_tilde", x_tilde))
+    x, x_tilde = alike(x=x, x_tilde=x_tilde)
     shares = _edge_shares(graph).to(x.dtype)
     if shares.shape[-2:] != (x.shape[-2], x_tilde.shape[-2]):
         sizes = f"x has {x.shape[-2]} rows and x_tilde {x_tilde.shape[-2]}"
@@ -92,7 +92,7 @@ def graph_covariance(x: Tensor, x_tilde: Tensor, graph: Tensor) -> Tensor:
 
 def _edge_shares(graph: Tensor) -> Tensor:
     """E/|E|, checked."""
-    graph = all_finite("graph", as_rows("graph", graph))
+    graph = finite_rows("graph", graph)
     if bool((graph < 0).any()) or not bool((graph.sum((-2, -1)) > 0).all()):
         raise ValueError("the graph holds a negative entry or no edge at all; give entries >= 0, some above 0")
     return graph / graph.sum((-2, -1), keepdim=True)
@@ -121,7 +121,6 @@ def fit_graph(x: Tensor, x_tilde: Tensor, graph: Tensor, rank: int, rho: float =
         >>> fit_graph(torch.tensor([[1.0], [-1.0]]), torch.tensor([[3.0], [5.0]]), torch.eye(2), rank=1).loss
         tensor(-0.5000)
     """
-    positive(rho=rho)
     return closed_form(graph_covariance(x, x_tilde, graph), rank, rho)
 
 
@@ -151,8 +150,7 @@ def spectral_coordinates(graph: Tensor, count: int) -> tuple[Tensor, Tensor]:
         (True, True, True)
     """
     shares = _edge_shares(graph)
-    if not 1 <= count < min(shares.shape[-2:]):
-        raise ValueError(f"count = {count}; it must be an integer from 1 to {min(shares.shape[-2:]) - 1}")
+    integer(1, min(shares.shape[-2:]) - 1, count=count)
     r, c = shares.sum(-1, keepdim=True), shares.sum(-2, keepdim=True)
     r_root, c_root = (total.rsqrt().where(total > 0, 0) for total in (r, c))
     a = r_root * (shares - r * c) * c_root
@@ -198,10 +196,9 @@ def partition(
         >>> labels[0] == labels[1] == labels_tilde[0], labels[2] == labels_tilde[1]
         (tensor(True), tensor(True))
     """
-    n1, n2 = torch.as_tensor(graph).shape[-2:]
-    if not 2 <= clusters <= min(n1, n2):
-        raise ValueError(f"clusters = {clusters}; the graph is {n1} x {n2}, so use 2 to {min(n1, n2)}")
-    return cluster(*spectral_coordinates(graph, vectors or clusters - 1), clusters, seed, starts)
+    graph = finite_rows("graph", graph)
+    integer(2, min(graph.shape[-2:]), clusters=clusters)
+    return cluster(*spectral_coordinates(graph, clusters - 1 if vectors is None else vectors), clusters, seed, starts)
 
 
 def algorithm_2(graph: Tensor, clusters: int, seed: int = 0) -> Tensor:
@@ -225,7 +222,8 @@ def algorithm_2(graph: Tensor, clusters: int, seed: int = 0) -> Tensor:
         >>> bool((algorithm_2(blocks + added, 2) == blocks).all())
         True
     """
-    graph = as_rows("graph", graph)
+    graph = finite_rows("graph", graph)
+    integer(2, min(graph.shape[-2:]), clusters=clusters)
     vectors = max(1, (clusters - 1).bit_length())  # log2 k, rounded up
     return graph * class_graph(*partition(graph, clusters, seed, vectors=vectors))
 
@@ -240,8 +238,11 @@ def cluster(z: Tensor, z_tilde: Tensor, clusters: int, seed: int = 0, starts: in
         >>> labels[1] == labels_tilde[0], labels[0] == labels[1]
         (tensor(True), tensor(False))
     """
+    z, z_tilde = alike(z=z, z_tilde=z_tilde)
+    integer(1, z.shape[-2] + z_tilde.shape[-2], clusters=clusters)
+    at_least(1, starts=starts)
     points = torch.cat([z, z_tilde], -2).round(decimals=9)  # rows that are equal but for rounding stay together
-    kmeans = sklearn.cluster.KMeans(clusters, n_init=starts, random_state=seed)
+    kmeans = sklearn.cluster.KMeans(clusters, n_init=starts, random_state=as_seed(seed))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", sklearn.exceptions.ConvergenceWarning)  # fewer clusters than asked for
         found = np.stack([kmeans.fit_predict(p) for p in points.reshape(-1, *points.shape[-2:]).numpy(force=True)])

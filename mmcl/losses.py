@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmcl._checks import positive
+from mmcl._checks import finite, positive, shown
 from mmcl._contrastive import ContrastiveLoss, ExponentialLoss, LogLoss, SumLoss, softplus
 
 
@@ -65,6 +65,7 @@ class Triplet(SumLoss):
     """
 
     def __init__(self, margin: float = 1.0, nu: float = 1.0, eps: float = 0.0):
+        finite(margin=margin)
         self.margin = margin
         super().__init__(nu, eps)
 
@@ -105,6 +106,7 @@ class SigLIP(SumLoss):
 
     def __init__(self, scale: float = 10.0, bias: float = -10.0):
         positive(scale=scale)
+        finite(bias=bias)
         self.scale, self.bias = scale, bias
 
     def _psi(self, d: Tensor) -> Tensor:
@@ -159,6 +161,7 @@ class SoftTriplet(ExponentialLoss):
 
     def __init__(self, tau: float = 1.0, margin: float = 1.0, nu: float = 1.0, eps: float = 0.0):
         positive(tau=tau)
+        finite(margin=margin)
         self.tau, self.margin = tau, margin
         super().__init__(nu, eps)
 
@@ -187,6 +190,7 @@ class LiftedStructured(ExponentialLoss):
     """
 
     def __init__(self, margin: float = 1.0, nu: float = 1.0, eps: float = 0.0):
+        finite(margin=margin)
         self.margin = margin
         super().__init__(nu, eps)
 
@@ -219,6 +223,7 @@ def resolve(loss: str | ContrastiveLoss) -> ContrastiveLoss:
     """
     if isinstance(loss, ContrastiveLoss):
         return loss
-    if loss in LOSSES:
+    if isinstance(loss, str) and loss in LOSSES:
         return LOSSES[loss]()
-    raise ValueError(f"loss = {loss!r}; use one of {', '.join(LOSSES)}, or an object such as LOSSES['clip'](tau=0.5)")
+    known = f"use one of {', '.join(LOSSES)}, or an object such as LOSSES['clip'](tau=0.5)"
+    raise ValueError(f"loss = {shown(loss)}; {known}")

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from mmcl._block_ascent import ascend, block, blocks, extrapolate, pair_terms, spectral_start, total
-from mmcl._checks import as_encoders, at_least, paired, positive, rank_at_most
-from mmcl.covariance import loss_and_covariance
+from mmcl._checks import as_encoders, at_least, integer, no_less_than, paired, positive, rank_at_most
+from mmcl.covariance import evaluate
 from mmcl.losses import ContrastiveLoss, resolve
 
 
@@ -63,6 +63,8 @@ def additive_loss(
         >>> additive_loss(views, [torch.ones(1, 3), torch.ones(1, 3), torch.ones(1, 2)], "linear", rho=2.0)
         tensor(21.)
     """
+    no_less_than(0, rho=rho)
+    views, encoders = _checked(views, encoders)
     value, _ = loss_and_covariances(views, encoders, loss)
     for a, b in combinations(encoders, 2):
         value = value + rho / 2 * (a.mT @ b).square().sum((-2, -1))
@@ -83,9 +85,10 @@ def loss_and_covariances(
         ([(0, 1), (0, 2), (1, 0), (1, 2), (2, 0), (2, 1)], torch.Size([2, 3]))
     """
     views, encoders = _checked(views, encoders)
+    loss = resolve(loss)
     value, covariances = torch.zeros(()).to(views[0]), {}
     for mu, other in combinations(range(len(views)), 2):
-        term, s = loss_and_covariance(views[mu], views[other], encoders[mu], encoders[other], loss)
+        term, s = evaluate(views[mu], views[other], encoders[mu], encoders[other], loss)
         value = value + term
         covariances[mu, other], covariances[other, mu] = s, s.mT
     return value, covariances
@@ -104,6 +107,8 @@ def modality_gradient(
         tensor([[3., 3.]])
     """
     views, encoders = _checked(views, encoders)
+    integer(0, len(views) - 1, mu=mu)
+    no_less_than(0, rho=rho)
     return -block(pair_terms(views, resolve(loss)), encoders, mu, rho).up
 
 
@@ -169,6 +174,8 @@ def fit_modalities(
 
 
 def _checked(views: Sequence[Tensor], encoders: Sequence[Tensor] | None = None) -> tuple[list[Tensor], list[Tensor]]:
+    if not isinstance(views, list | tuple):
+        raise ValueError(f"views are a {type(views).__name__}; give a list of (..., n, d) arrays, one a modality")
     if len(views) < 2:
         raise ValueError(f"{len(views)} view(s); a contrastive loss compares modalities, so give at least 2")
     views = [paired(views[0], views[0])[0], *(paired(views[0], x)[1] for x in views[1:])]

@@ -5,9 +5,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mmcl._checks import as_encoders, as_generator, at_least, paired, positive, rank_at_most
+from mmcl._checks import (
+    as_encoders,
+    as_generator,
+    at_least,
+    no_less_than,
+    paired,
+    per_entry,
+    positive,
+    rank_at_most,
+    with_encoders,
+)
 from mmcl._descent import descend
-from mmcl.covariance import balanced_factors, linear_covariance, loss_and_covariance, truncated_svd
+from mmcl.covariance import balanced_factors, evaluate, linear_covariance, truncated_svd
 from mmcl.losses import CLIP, ContrastiveLoss, Linear, resolve
 
 
@@ -46,6 +56,8 @@ def svd_objective(g1: Tensor, g2: Tensor, a: Tensor, rho: float = 1.0) -> Tensor
         >>> svd_objective(torch.eye(2), torch.eye(2), torch.diag(torch.tensor([3.0, 1.0])))
         tensor(3.)
     """
+    a, g1, g2 = with_encoders("a", a, g1, g2)
+    no_less_than(0, rho=rho)
     m = g1.mT @ g2
     return (a * m).sum((-2, -1)) - rho / 2 * m.square().sum((-2, -1))
 
@@ -113,6 +125,7 @@ def closed_form(covariance: Tensor, rank: int, rho: float = 1.0) -> Fit:
         >>> (found.g1.mT @ found.g2).diagonal(), found.loss
         (tensor([6.0000, 4.0000, 0.0000]), tensor(-13.))
     """
+    positive(rho=rho)
     u, s, v = truncated_svd(covariance, rank)
     value = -s.square().sum(-1) / (2 * rho)
     done = torch.ones_like(value, dtype=torch.bool)
@@ -149,12 +162,12 @@ def algorithm_4(x: Tensor, x_tilde: Tensor, g1: Tensor, g2: Tensor, rank: int, t
     x, x_tilde = paired(x, x_tilde)
     g1, g2 = as_encoders(x, x_tilde, g1, g2)
     rank = rank_at_most(rank, x.shape[-1], x_tilde.shape[-1])
-    _, covariance = loss_and_covariance(x, x_tilde, g1, g2, CLIP(tau=tau, nu=nu))
+    _, covariance = evaluate(x, x_tilde, g1, g2, CLIP(tau=tau, nu=nu))
     return closed_form(covariance, rank)
 
 
 def projected_step(
-    x: Tensor, x_tilde: Tensor, g1: Tensor, g2: Tensor, loss: str | ContrastiveLoss, rho: float, step: float
+    x: Tensor, x_tilde: Tensor, g1: Tensor, g2: Tensor, loss: str | ContrastiveLoss, rho: float, step: float | Tensor
 ) -> tuple[Tensor, Tensor]:
     """One gradient step in M = g1^T g2, kept at its rank: M+ = SVD_r((1 - step rho) M + step S(beta(M))).
 
@@ -166,10 +179,13 @@ def projected_step(
         g1, g2: (..., r, d1), (..., r, d2) encoders.
         loss: a name in `mmcl.losses.LOSSES` or a loss object.
         rho: weight of the penalty.
-        step: step length in M.
+        step: step length in M, >= 0; one number, or (..., 1, 1) with one for each batch entry.
 
     Returns:
         g1, g2 after the step, balanced.
+
+    Raises:
+        ValueError: for bad data, encoders, loss or numbers.
 
     Example:
         >>> x = torch.randn(50, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -178,8 +194,11 @@ def projected_step(
         >>> bool(torch.allclose(g1.mT @ g2, best.g1.mT @ best.g2))
         True
     """
-    _, covariance = loss_and_covariance(x, x_tilde, g1, g2, loss)
-    return balanced_factors(*truncated_svd((1 - step * rho) * g1.mT @ g2 + step * covariance, g1.shape[-2]))
+    x, x_tilde = paired(x, x_tilde)
+    g1, g2 = as_encoders(x, x_tilde, g1, g2)
+    penalty, length = (a.to(x) for a in per_entry(0, rho=rho, step=step))
+    _, covariance = evaluate(x, x_tilde, g1, g2, resolve(loss))
+    return balanced_factors(*truncated_svd((1 - length * penalty) * g1.mT @ g2 + length * covariance, g1.shape[-2]))
 
 
 def curvature(
@@ -202,7 +221,16 @@ def curvature(
 
     Returns:
         float, in the units of rho; 0 for the linear loss, whose S does not depend on M.
+
+    Raises:
+        ValueError: for bad data, encoders, loss or numbers.
     """
+    x, x_tilde = paired(x, x_tilde)
+    g1, g2 = as_encoders(x, x_tilde, g1, g2)
+    at_least(1, steps=steps)
+    loss = resolve(loss)
+    if x.ndim > 2 or g1.ndim > 2 or g2.ndim > 2:
+        raise ValueError(f"x has shape {tuple(x.shape)}; the curvature is taken of one data set and pair of encoders")
     m = g1.mT @ g2
     u, _, v = truncated_svd(m, g1.shape[-2])
     identity = torch.eye(len(m), dtype=m.dtype, device=m.device)
@@ -210,7 +238,7 @@ def curvature(
     length = 1e-4 * m.norm()
 
     def covariance(at: Tensor) -> Tensor:
-        return loss_and_covariance(x, x_tilde, identity, at, loss)[1]
+        return evaluate(x, x_tilde, identity, at, loss)[1]
 
     def tangent(a: Tensor) -> Tensor:
         off = a - u @ (u.mT @ a)

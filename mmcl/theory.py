@@ -8,13 +8,11 @@ averaged over Gaussian data this gives the constants that the paper's bound leav
 import torch
 from torch import Tensor
 
-from mmcl._checks import share
+from mmcl._checks import as_square, at_least, positive, share, signal_and_noise, within
 from mmcl.detection_theory import (  # noqa: F401  what is known about detection is found here too
     Numbers,
     bayes_top1,
     correlation,
-    exact_detection,
-    exact_detection_bound,
     information,
     inner_product_top1,
     partition_threshold,
@@ -57,9 +55,8 @@ def multimodal_error(
         0.84
     """
     share(wrong_share=wrong_share)
-    if wrong_share == 1:
-        raise ValueError("wrong_share = 1; without a right pair there is nothing to recover, so use less than 1")
-    z = torch.as_tensor(signal, dtype=u1.dtype).expand(u1.shape[-1])
+    positive(n=n, **{"1 - wrong_share": 1 - wrong_share})  # without a right pair there is nothing to recover
+    (u1, noise, z), (u2, noise_tilde, _) = (signal_and_noise(*a, signal) for a in ((u1, noise), (u2, noise_tilde)))
     own = noise.diagonal(dim1=-2, dim2=-1).sum(-1) - (u1 * (noise @ u1)).sum((-2, -1))
     other = ((z + (u2 * (noise_tilde @ u2)).sum(-2)) / z**2).sum(-1)
     return (own * other / n).sqrt() / (1 - wrong_share)
@@ -91,7 +88,8 @@ def unimodal_error(u: Tensor, noise: Tensor, n: float, signal: Numbers = 1.0, ma
         >>> round(float(unimodal_error(torch.eye(40)[:, :5], torch.eye(40), n=2000, masked=False)), 2)
         0.42
     """
-    sigma = _covariance(u, noise, signal)
+    positive(n=n)
+    u, sigma = _covariance(u, noise, signal)
     bias = sin_theta(leading_eigenvectors(without_diagonal(sigma) if masked else sigma, u.shape[-1]).mT, u)
     return (bias.square() + _variance(sigma, u.shape[-1], masked) / n).sqrt().clamp(max=u.shape[-1] ** 0.5)
 
@@ -102,7 +100,6 @@ def masked_bias(u: Tensor, noise: Tensor, signal: Numbers = 1.0) -> Tensor:
     That is the leading eigenspace of the covariance without its diagonal. For U drawn uniformly and any diagonal noise
     it is sqrt(2 r (r + 2))/d to first order: smaller than the r^(3/2) log(d)/d of the lemma, which is a bound. A signal
     on one coordinate is lost at any d, and noise that is correlated between coordinates is not removed either.
-
     Arguments as for `unimodal_error`; returns (...,).
 
     Reference: PMLR 206:4348, Lemma 7.1 (its first term; it needs nearly diagonal noise and incoherent U).
@@ -112,11 +109,13 @@ def masked_bias(u: Tensor, noise: Tensor, signal: Numbers = 1.0) -> Tensor:
         >>> round(float(masked_bias(even, torch.eye(16))), 3)
         0.0
     """
-    return sin_theta(leading_eigenvectors(without_diagonal(_covariance(u, noise, signal)), u.shape[-1]).mT, u)
+    u, sigma = _covariance(u, noise, signal)
+    return sin_theta(leading_eigenvectors(without_diagonal(sigma), u.shape[-1]).mT, u)
 
 
-def _covariance(u: Tensor, noise: Tensor, signal: Numbers) -> Tensor:
-    return (u * torch.as_tensor(signal, dtype=u.dtype)) @ u.mT + noise
+def _covariance(u: Tensor, noise: Tensor, signal: Numbers) -> tuple[Tensor, Tensor]:
+    u, noise, variances = signal_and_noise(u, noise, signal)
+    return u, (u * variances) @ u.mT + noise
 
 
 def _variance(sigma: Tensor, r: int, masked: bool) -> Tensor:
@@ -139,7 +138,6 @@ def overtaking_n(
 
     n* = (A - V)/b^2, where A/n = `multimodal_error`^2 ~ 1/eta^2, V/n is the variance part of `unimodal_error`^2 and b
     is `masked_bias`: what wrong pairs cost more data repay, what masking costs they do not.
-
     Arguments as for `multimodal_error`.
 
     Returns:
@@ -153,7 +151,8 @@ def overtaking_n(
         >>> bool(400 < overtaking_n(p.u1, p.u2, p.noise, p.noise_tilde, wrong_share=0.5) < 1600)
         True
     """
-    variance = _variance(_covariance(u1, noise, signal), u1.shape[-1], masked=True)
+    u1, sigma = _covariance(u1, noise, signal)
+    variance = _variance(sigma, u1.shape[-1], masked=True)
     ahead = multimodal_error(u1, u2, noise, noise_tilde, 1, signal, wrong_share).square() - variance
     return torch.where(ahead > 0, ahead / masked_bias(u1, noise, signal).square(), 0)
 
@@ -165,6 +164,7 @@ def effective_rank(a: Tensor) -> Tensor:
         >>> float(effective_rank(torch.eye(7)))
         7.0
     """
+    a = as_square("a", a)
     trace, norm = a.diagonal(dim1=-2, dim2=-1).sum(-1), torch.linalg.matrix_norm(a, 2)
     return torch.where(norm > 0, trace / norm, 0)
 
@@ -183,7 +183,8 @@ def epsilon_n(n: Numbers, rank: int, noise: Tensor, noise_tilde: Tensor) -> Tens
         >>> round(float(epsilon_n(10_000, 5, torch.eye(40), torch.eye(39))), 3)
         0.278
     """
-    n = torch.as_tensor(n, dtype=torch.float64)
+    n, noise, noise_tilde = within(1, torch.inf, "n", n), *(as_square("noise", a) for a in (noise, noise_tilde))
+    at_least(1, rank=rank)
     ranks = rank + effective_rank(noise) + effective_rank(noise_tilde)
     return (ranks * torch.log(n + noise.shape[-1] + noise_tilde.shape[-1]) / n).sqrt()
 
@@ -212,9 +213,9 @@ def rate_bound(
         >>> rate_bound(10_000, torch.tensor([1.0, 0.5]), *noises, rank=5, constant=0.26).round(decimals=2)
         tensor([0.1600, 0.3200], dtype=torch.float64)
     """
-    eta, epsilon = torch.as_tensor(right_share, dtype=torch.float64), epsilon_n(n, rank, noise, noise_tilde)
-    bound = constant * rank**0.5 * epsilon / eta * (1 + epsilon / eta if factor else 1)
-    return bound.clamp(max=rank**0.5)
+    positive(constant=constant)
+    eta, epsilon = within(0, 1, "right_share", right_share), epsilon_n(n, rank, noise, noise_tilde)
+    return rank**0.5 * (constant * epsilon / eta * (1 + epsilon / eta if factor else 1)).clamp(max=1)
 
 
 def algorithm_4_signal(nu: Numbers, right_share: Numbers) -> Tensor:
@@ -226,7 +227,7 @@ def algorithm_4_signal(nu: Numbers, right_share: Numbers) -> Tensor:
         >>> algorithm_4_signal(torch.tensor([1.0, 2.0, 3.0]), 0.5)
         tensor([-0.5000,  0.0000,  0.5000], dtype=torch.float64)
     """
-    return torch.as_tensor(nu, dtype=torch.float64) * torch.as_tensor(right_share, dtype=torch.float64) - 1
+    return within(0, torch.inf, "nu", nu) * within(0, 1, "right_share", right_share) - 1
 
 
 def algorithm_4_factor(nu: Numbers, right_share: Numbers) -> Tensor:
@@ -237,7 +238,6 @@ def algorithm_4_factor(nu: Numbers, right_share: Numbers) -> Tensor:
     S is nu/n times the sum over observed pairs less 1/n times that over true pairs: nu - 1 on the eta n of both, nu on
     wrong ones, -1 on hidden ones. The root is their mean square, the denominator `algorithm_4_signal`. The linear loss
     has 1/eta: smaller wherever nu > 1/(2 eta), so for all nu >= 1.1/eta of the theorem.
-
     Infinite at nu = 1/eta. Numbers and tensors broadcast.
 
     Reference: sharpens PMLR 206:4348, Theorem 7.1.
@@ -246,5 +246,5 @@ def algorithm_4_factor(nu: Numbers, right_share: Numbers) -> Tensor:
         >>> algorithm_4_factor(torch.tensor([1.0, 4.0]), 0.5).round(decimals=2)
         tensor([2.0000, 3.6100], dtype=torch.float64)
     """
-    nu, eta = (torch.as_tensor(a, dtype=torch.float64) for a in (nu, right_share))
+    nu, eta = within(0, torch.inf, "nu", nu), within(0, 1, "right_share", right_share)
     return (nu**2 - 2 * nu * eta + 1).sqrt() / algorithm_4_signal(nu, eta).abs()

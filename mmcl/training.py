@@ -10,13 +10,13 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from mmcl._checks import as_generator, at_least
+from mmcl._checks import alike, as_encoders, as_generator, at_least, per_entry, positive, with_encoders
 from mmcl._trajectory import Entry, Trajectory, checked, penalty, random_encoders, trajectory
-from mmcl.covariance import loss_and_covariance
+from mmcl.covariance import evaluate
 from mmcl.losses import ContrastiveLoss
 
 
-def gradient_step(g1: Tensor, g2: Tensor, covariance: Tensor, rho: float, lr: float) -> tuple[Tensor, Tensor]:
+def gradient_step(g1: Tensor, g2: Tensor, covariance: Tensor, rho: float, lr: float | Tensor) -> tuple[Tensor, Tensor]:
     """One gradient step on the factors: g1 + lr g2 D^T and g2 + lr g1 D, D = S - rho g1^T g2.
 
     By Proposition 2.1 it is a step of gradient ascent on the SVD objective of S = S(beta), held fixed, and S is all
@@ -27,7 +27,7 @@ def gradient_step(g1: Tensor, g2: Tensor, covariance: Tensor, rho: float, lr: fl
         g1, g2: (..., r, d1), (..., r, d2) encoders.
         covariance: (..., d1, d2) contrastive cross-covariance S(beta) at them.
         rho: weight of the penalty.
-        lr: step length.
+        lr: step length; one number, or (..., 1, 1) with one for each batch entry.
 
     Returns:
         g1, g2 after the step.
@@ -40,6 +40,12 @@ def gradient_step(g1: Tensor, g2: Tensor, covariance: Tensor, rho: float, lr: fl
         tensor([[1.2000, 0.0000],
                 [0.0000, 1.0000]])
     """
+    covariance, g1, g2 = with_encoders("covariance", covariance, g1, g2)
+    numbers = (a.to(g1) for a in (*per_entry(0, rho=rho), *per_entry(-torch.inf, lr=lr)))
+    return _stepped(g1, g2, covariance, *numbers)
+
+
+def _stepped(g1: Tensor, g2: Tensor, covariance: Tensor, rho: Any, lr: Any) -> tuple[Tensor, Tensor]:
     up = covariance - rho * g1.mT @ g2
     return g1 + lr * g2 @ up.mT, g2 + lr * g1 @ up
 
@@ -83,13 +89,14 @@ def gradient_descent(
         (torch.Size([21, 2, 4]), True)
     """
     x, x_tilde, rank, loss = checked(x, x_tilde, rank, loss, rho, lr)
+    positive(rho=rho, scale=scale)
     at_least(0, steps=steps)
     g1, g2 = random_encoders(x, x_tilde, rank, seed, scale)
     entries = []
     for step in tqdm(range(steps + 1), desc="gradient descent", unit="step", disable=not progress):
-        value, covariance = loss_and_covariance(x, x_tilde, g1, g2, loss)
+        value, covariance = evaluate(x, x_tilde, g1, g2, loss)
         entries.append(Entry(step, value + penalty(g1, g2, rho), g1, g2))
-        g1, g2 = gradient_step(g1, g2, covariance, rho, lr)
+        g1, g2 = _stepped(g1, g2, covariance, rho, lr)
         if not bool(torch.isfinite(g1).all()):
             raise ValueError(f"gradient descent diverged at step {step}: lr = {lr} is too long; try {lr / 10:g}")
     return trajectory(entries)
@@ -103,6 +110,11 @@ def similarities(x: Tensor, x_tilde: Tensor, g1: Tensor, g2: Tensor, normalize: 
         tensor([[2., 0.],
                 [0., 2.]])
     """
+    x, x_tilde = alike(x=x, x_tilde=x_tilde)
+    return _similarities(x, x_tilde, *as_encoders(x, x_tilde, g1, g2), normalize)
+
+
+def _similarities(x: Tensor, x_tilde: Tensor, g1: Tensor, g2: Tensor, normalize: bool) -> Tensor:
     z, z_tilde = x @ g1.mT, x_tilde @ g2.mT
     if normalize:
         z, z_tilde = F.normalize(z, dim=-1), F.normalize(z_tilde, dim=-1)
@@ -153,7 +165,7 @@ def adamw(
 
     Reference: PMLR 206:4348, Section 5.2.
     """
-    x, x_tilde, rank, loss = checked(x, x_tilde, rank, loss, 1.0 if rho == 0 else rho, lr)
+    x, x_tilde, rank, loss = checked(x, x_tilde, rank, loss, rho, lr)
     at_least(2, batch_size=batch_size)
     at_least(0, epochs=epochs)
     generator = as_generator(seed)
@@ -161,7 +173,7 @@ def adamw(
     optimizer = torch.optim.AdamW([g1, g2], lr=lr)
 
     def objective(rows: Tensor | slice) -> Tensor:
-        s = similarities(x[..., rows, :], x_tilde[..., rows, :], g1, g2, normalize)
+        s = _similarities(x[..., rows, :], x_tilde[..., rows, :], g1, g2, normalize)
         return loss(s) + penalty(g1, g2, rho)
 
     n, taken, entries = x.shape[-2], 0, []
@@ -201,6 +213,10 @@ def lbfgs(
         ValueError: for bad data, rank, rho or loss.
     """
     x, x_tilde, rank, loss = checked(x, x_tilde, rank, loss, rho, 1.0)
+    positive(rho=rho, tol=tol, scale=scale)
+    at_least(1, max_steps=max_steps)
+    if x.ndim > 2:
+        raise ValueError(f"x has shape {tuple(x.shape)}; L-BFGS trains on one data set, (n, {x.shape[-1]})")
     start = torch.cat([g.flatten() for g in random_encoders(x, x_tilde, rank, seed, scale)]).numpy()
     cut = rank * x.shape[-1]
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from mmcl._checks import all_finite, as_generator, as_rows, at_least, positive, rank_at_most
+from mmcl._checks import as_generator, as_square, at_least, finite_rows, paired, positive, rank_at_most
 from mmcl.covariance import cross_covariance
 
 
@@ -16,6 +16,7 @@ def leading_eigenvectors(a: Tensor, rank: int) -> Tensor:
         >>> leading_eigenvectors(torch.diag(torch.tensor([1.0, -5.0, 3.0])), rank=1)
         tensor([[0., 0., 1.]])
     """
+    a = as_square("a", a)
     rank = rank_at_most(rank, a.shape[-1])
     g = torch.linalg.eigh(a)[1][..., -rank:].flip(-1).mT
     return g * g.gather(-1, g.abs().argmax(-1, keepdim=True)).sign()
@@ -86,6 +87,7 @@ def without_diagonal(a: Tensor) -> Tensor:
         tensor([[0., 1.],
                 [1., 0.]])
     """
+    a = as_square("a", a)
     return a - torch.diag_embed(a.diagonal(dim1=-2, dim2=-1))
 
 
@@ -109,7 +111,7 @@ def masked_views(x: Tensor, seed: int | torch.Generator = 0, per_row: bool = Fal
         >>> bool((a[0] == a[1]).all()), bool((a + b == 1).all())
         (True, True)
     """
-    x = as_rows("x", x)
+    x = finite_rows("x", x)
     shape = x.shape if per_row else (*x.shape[:-2], 1, x.shape[-1])
     kept = x * (torch.rand(shape, generator=as_generator(seed), dtype=x.dtype) < 0.5)
     return kept, x - kept
@@ -142,7 +144,7 @@ def train_masked(x: Tensor, rank: int, steps: int = 2000, lr: float = 1.0, seed:
         >>> path.shape, bool(sin_theta(path[-1].T, fit_masked(x, rank=1).T) < 0.1)
         (torch.Size([101, 1, 6]), True)
     """
-    x = all_finite("x", as_rows("x", x))
+    x, _ = paired(x, x)
     x = x - x.mean(-2, keepdim=True)
     rank = rank_at_most(rank, x.shape[-1])
     at_least(0, steps=steps)

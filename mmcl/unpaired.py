@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from mmcl._blocks import row_blocks
-from mmcl._checks import all_finite, as_rows, no_less_than, positive
+from mmcl._checks import as_labels, finite_rows, no_less_than, paired, positive
 from mmcl._contrastive import ExponentialLoss
-from mmcl.covariance import loss_and_covariance
+from mmcl.covariance import evaluate
 from mmcl.spectral import closed_form, fit
 
 
@@ -48,8 +48,8 @@ class UnpairedLoss(ExponentialLoss):
         positive(tau=tau)
         no_less_than(1, nu=nu)
         if edges is not None:
-            edges = torch.as_tensor(edges)
-            if edges.ndim != 2 or edges.shape[1] != 2 or not len(edges) or edges.is_floating_point():
+            edges = as_labels("edges", edges)
+            if edges.ndim != 2 or edges.shape[1] != 2 or not len(edges):
                 raise ValueError(f"edges of shape {tuple(edges.shape)}; give (m, 2) integer row indices, m >= 1")
         self.edges, self.tau, self.nu = edges, tau, nu
 
@@ -118,6 +118,10 @@ def detect_edges(x_unpaired: Tensor, x_tilde_unpaired: Tensor, g1: Tensor, g2: T
     """
     z, z_tilde = (_embedded(*a) for a in (("x_unpaired", x_unpaired, g1), ("x_tilde_unpaired", x_tilde_unpaired, g2)))
     n = z.shape[-2]
+    if z_tilde.shape[-1] != z.shape[-1] or z_tilde.shape[:-2] != z.shape[:-2]:
+        shapes = f"{tuple(z.shape)} and {tuple(z_tilde.shape)}"
+        raise ValueError(f"encoded rows are {shapes}; both encoders must have r rows")
+    z_tilde = z_tilde.to(z)
     if z_tilde.shape[-2] != n:
         raise ValueError(f"x_unpaired has {n} rows and x_tilde_unpaired {z_tilde.shape[-2]}; rule (4.2) needs as many")
     row_best, column_best = z.new_full((2, *z.shape[:-1]), -torch.inf)
@@ -138,10 +142,10 @@ def detect_edges(x_unpaired: Tensor, x_tilde_unpaired: Tensor, g1: Tensor, g2: T
 
 
 def _embedded(name: str, x: Tensor, g: Tensor) -> Tensor:
-    x = all_finite(name, as_rows(name, x))
+    x, g = finite_rows(name, x), finite_rows(f"encoder of {name}", g)
     if g.shape[-1] != x.shape[-1]:
         raise ValueError(f"{name} has {x.shape[-1]} columns, and its encoder is for {g.shape[-1]}")
-    return x @ g.mT
+    return x @ g.to(x).mT
 
 
 @dataclass(frozen=True)
@@ -198,15 +202,19 @@ def algorithm_1(
         >>> bool((found.edges[:, 0] == found.edges[:, 1]).all())
         True
     """
-    x_unpaired, x_tilde_unpaired = as_rows("x_unpaired", x_unpaired), as_rows("x_tilde_unpaired", x_tilde_unpaired)
+    x_unpaired, x_tilde_unpaired = (
+        finite_rows(*a) for a in (("x_unpaired", x_unpaired), ("x_tilde_unpaired", x_tilde_unpaired))
+    )
+    x, x_tilde = paired(x, x_tilde)
     if x_unpaired.ndim > 2:
         entries = zip(x, x_tilde, x_unpaired, x_tilde_unpaired, strict=True)
         found = [algorithm_1(*entry, rank=rank, tau=tau, nu=nu) for entry in entries]
         return SemiSupervised(*(torch.stack([getattr(f, a) for f in found]) for a in ("g1", "g2", "edges")))
+    x_unpaired, x_tilde_unpaired = x_unpaired.to(x), x_tilde_unpaired.to(x)
     first = fit(x, x_tilde, rank)
     edges = detect_edges(x_unpaired, x_tilde_unpaired, first.g1, first.g2)
     loss = UnpairedLoss(edges, tau, nu)
-    _, covariance = loss_and_covariance(x_unpaired, x_tilde_unpaired, first.g1, first.g2, loss)
+    _, covariance = evaluate(x_unpaired, x_tilde_unpaired, first.g1, first.g2, loss)
     second = closed_form(covariance, rank)
     return SemiSupervised(second.g1, second.g2, edges)
 

@@ -17,16 +17,20 @@
 # symbols, the errata, the deviations.
 #
 # **How to read it.** A check is a call `claim(id, statement, measured, expected, tolerance)`; a
-# chapter whose claim fails counts as failed. What is ours and not the paper's stands in a
-# blockquote or in Part II.
+# chapter whose claim fails counts as failed. A claim is an identity (true to rounding), a
+# simulation (true to sampling error) or a counterexample (off by at least so much). Each section
+# ends with "So" and the verdict on the paper's statement: *shown*, *shown in part*, *differs* or
+# *open*. Quotations of the paper stand in blockquotes under their number; what is ours is marked
+# *Ours*, or stands in Part II. A *stranger* is a row that is not the partner: a negative.
 #
 # Part I, the paper: [01 loss to SVD](01_loss_to_svd.ipynb) (Section 2), [02
 # robustness](02_robustness.ipynb) (Section 3), [03 CLIP and wrong
 # pairs](03_clip_and_wrong_pairs.ipynb) (7.3), [04 unpaired pairs](04_unpaired_pairs.ipynb) (4 and
 # 5.2), [05 many-to-many](05_many_to_many.ipynb) (3.3 and 5.1), [06 real data](06_real_data.ipynb)
-# (5.3). Part II, beyond it: [11 optimisers](11_optimisers.ipynb), [13 detection
-# limits](13_detection_limits.ipynb), [14 filtering](14_filtering.ipynb), [15 few
-# pairs](15_few_pairs.ipynb).
+# (5.3). Part II, beyond it: [11 optimisers](11_optimisers.ipynb), [12 exact
+# limits](12_exact_limits.ipynb), [13 detection limits](13_detection_limits.ipynb), [14
+# filtering](14_filtering.ipynb), [15 few pairs](15_few_pairs.ipynb), [16 your
+# pairs](16_your_pairs.ipynb).
 
 # %% tags=["parameters"]
 n: int = 800  # pairs behind the second panel at its middle point
@@ -55,18 +59,20 @@ if n < 100 or n_unpaired < 100 or not 20 <= rank <= 200 or draws < 3:
 # %% [markdown]
 # ## 1 The argument, in one picture
 # Two modalities see the same thing through noise: $x_i = U_1z_i+\xi_i$ and $\tilde x_i = U_2\tilde
-# z_i+\tilde\xi_i$ (model (3.2)). Linear encoders $G_1, G_2$ are trained to make pairs similar and
-# strangers dissimilar.
+# z_i+\tilde\xi_i$ (model (3.2)), $U_1,U_2$ with $r$ orthonormal columns. In a right pair $\tilde
+# z_i=z_i$; in a wrong one the two are independent. Linear encoders $G_1, G_2$ are trained to make
+# pairs similar and strangers dissimilar.
 #
-# 1. **A gradient step on a contrastive loss is an ascent step of an SVD.** For CLIP and its relatives
-#    the gradient is that of $-\operatorname{tr}(G_1SG_2^\top)$ plus the penalty, with $S$ a weighted
-#    cross-covariance of the modalities (Proposition 2.1). For a given $S$ the best encoders are its
-#    truncated SVD (Lemma 2.1).
-# 2. **So multimodal learning finds what the modalities share**, at the rate $1/(\eta\sqrt n)$ if a share
-#    $\eta$ of the pairs is right (Theorem 3.1). Learning from one modality by masking loses a part of it
-#    at any $n$ (Lemma 7.1): with enough pairs multimodal learning overtakes, wrong pairs included.
-# 3. **Its encoders find partners** among rows without them; these are then worth as much as pairs
-#    (Theorem 4.1).
+# 1. **A gradient step on a contrastive loss is an ascent step of an SVD.** For CLIP and its
+#    relatives the gradient is that of $-\operatorname{tr}(G_1SG_2^\top)$ plus the penalty, with $S$
+#    a weighted cross-covariance of the modalities (Proposition 2.1). For a given $S$ the best
+#    encoders are its truncated SVD (Lemma 2.1).
+# 2. **So multimodal learning finds what the modalities share**, at the rate $1/(\eta\sqrt n)$ if a
+#    share $\eta$ of the pairs is right (Theorem 3.1). Learning from one modality by masking has an
+#    error that no $n$ removes (Lemma 7.1): with enough pairs multimodal learning overtakes, wrong
+#    pairs included.
+# 3. **Its encoders find partners** among rows without them; the pairs found are then worth as much
+#    as given ones (Theorem 4.1).
 
 # %%
 p = spiked(60, 7, 6, 3, seed=seed)
@@ -125,7 +131,7 @@ for number, (name, a) in enumerate(theirs.items()):
     one.plot(a / a.abs().max(), ours[name] / a.abs().max(), linestyle="", marker="osD^"[number],
              color=plots.COLOURS[number], markersize=4, label=name.replace("_", " "))
 one.set(xlabel="gradient of the loss (autograd)", ylabel="gradient of the SVD objective")
-one.set_title("1  A loss step is an SVD step")
+one.set_title("1  Loss and SVD objective agree")
 one.legend(loc="upper left", fontsize=8)
 bands = {k: (v.mean(1), v.quantile(0.05, 1), v.quantile(0.95, 1)) for k, v in error.items()}
 plots.curves(two, sizes, bands, "pairs $n$, half of them wrong", r"error $\|\sin\Theta\|_F$",
@@ -137,20 +143,24 @@ plots.level(three, float(alone), "400 pairs alone", at=0.5)
 three.set_ylim(top=1.12 * float(alone))
 plots.plain_ticks(two, sizes)
 plots.plain_ticks(three, counts)
+three.set_yticks([0.5, 0.7, 1], ["0.5", "0.7", "1"])
 show(figure, alt="Three panels: gradients of four losses are those of an SVD objective; with half "
                  "of the pairs wrong multimodal overtakes masked; Algorithm 1 equals the oracle.")
 
 # %% [markdown]
-# **So:** the loss is an SVD in disguise; an SVD across modalities survives wrong pairs, given
-# enough of them; and what few pairs teach is enough to find more. Where each of these stops holding
-# is in the chapters.
+# **So:** each loss step climbs an SVD objective, whose matrix moves with the encoders; an SVD
+# across modalities survives wrong pairs, given enough of them; and what few pairs teach is enough
+# to find more. Where each of these stops holding is in the chapters.
 
 # %% [markdown]
 # ## 2 Six pairs to calculate with
 # One number a cell: the data, the similarities $s_{ij} = \langle G_1x_i, G_2\tilde x_j\rangle$, the
 # weights $W$ (positive: pull together, negative: push apart), and $S = \tfrac1n x^\top W\tilde x$.
-# Pairs 5 and 6 are swapped. The encoders are perfect, the loss is CLIP with $\nu = 2$: an observed
-# pair is pulled with weight 2, and each *true* pair is pushed with weight 1.
+# Pairs 5 and 6 are swapped. The encoders are perfect, the loss is CLIP with $\nu = 2$. An observed
+# pair is pulled with weight 2. CLIP pushes in proportion to the softmax of $s$; perfect encoders
+# make it find the true partners, so each *true* pair is pushed with weight 1, and a right pair
+# keeps $2-1=1$ (chapter 03). The third row of $S$ is noise: six pairs are too few to average it
+# out.
 
 # %%
 p = six_pairs(wrong=2)
@@ -176,14 +186,14 @@ show(figure, alt="Five heat maps with numbers: six pairs x and x tilde, similari
 # | $G_1, G_2$ | `g1` (r, d1), `g2` (r, d2) | linear encoders; an embedding is `x @ g1.mT` |
 # | $s_{ij}$ | `s` (n, n) | similarity of row i and row j, an inner product of embeddings |
 # | $\phi, \psi, \epsilon, \nu, C_n$ | `LOSSES[name](tau=, nu=, eps=)` | a loss of the class (2.1), (8.1) |
-# | $\beta_i,\ \beta_{ij}$ | `W = loss.weights(s)`: `W[i, i]`, `-W[i, j]` | contrastive weights, $W = -n\,\partial\ell/\partial s$ |
+# | $\beta_i,\ \beta_{ij}$ | `W = loss.weights(s)`: $n/C_n$ times $\beta_i$ on, $-\beta_{ij}$ off the diagonal | contrastive weights, $W = -n\,\partial\ell/\partial s$, $\ell = L - R$ |
 # | $S(\beta)$ | `cross_covariance(x, x_tilde, W)` | contrastive cross-covariance |
 # | $\mathrm{SVD}_r(A)$ | `truncated_svd(a, rank)` | best approximation of rank r |
 # | $R$, $\rho$ | `rho` | penalty $\tfrac\rho2\lVert G_1^\top G_2\rVert_F^2$ |
 # | $\tau$ | `tau` | temperature of the softmax |
 # | $U_1, U_2, z_i$ | `u1` (d1, r), `u2` (d2, r), `z` | the shared directions and coordinates of model (3.2) |
 # | $\mathcal E,\ \mathcal C$ | `partner`, the diagonal | true pairs; observed pairs |
-# | $p_n,\ \eta$ | `wrong_share`, `1 - wrong_share` | share of wrong pairs; share of right ones |
+# | $p_n,\ \eta$ | `wrong_share`, `1 - wrong_share` | share of wrong pairs; share of right ones (the paper: $p_n\le1-\eta$) |
 # | $r(A)$ | `effective_rank(a)` | $\operatorname{tr}A/\lVert A\rVert$ |
 # | $P_r(G_1)$ | `g1.mT` | the right singular space of $G_1$: all that a linear probe can use |
 # | $\sin\Theta$ | `sin_theta(u, v)` | sines of the principal angles; their norm is at most $\sqrt r$ |
@@ -198,10 +208,14 @@ show(figure, alt="Five heat maps with numbers: six pairs x and x tilde, similari
 # | where | printed | should be | shown in |
 # |---|---|---|---|
 # | Proposition 8.1 (p. 18), Corollary 7.1 (p. 17) | $\beta_i = \nu\sum_j(\alpha_{ij}+\bar\alpha_{ij})/2-1$ | $\ldots-(\alpha_{ii}+\bar\alpha_{ii})/2$ | below; chapter 01 |
-# | below (3.1) (p. 5) | $\mathcal L = \operatorname{tr}(\ldots)+R$ | $\mathcal L = -\operatorname{tr}(\ldots)+R$ | below |
+# | below (3.1) (p. 4) | $\mathcal L = \operatorname{tr}(\ldots)+R$ | $\mathcal L = -\operatorname{tr}(\ldots)+R$ | below |
 # | Proposition 8.2 (p. 26) | $\beta = \nu-1+(P+Q)/2$ on edges | $\nu-(P+Q)/2$ | below; chapter 04 |
 # | Theorem 8.1 (p. 19) | limit $\rho^{-1}U_1\Sigma U_2^\top$ | times the share $1-p_n$ of right pairs | below; chapter 02 |
 # | Lemma 7.1 (p. 14) | any noise of bounded condition number | nearly diagonal noise | below; chapter 02 |
+# | Lemma 7.2 (p. 16), last two limits | $\min\beta_i$ over right pairs, $\max\beta_i$ over wrong ones | $\max$ and $\min$, as the proof has it | chapter 03 |
+# | Algorithm 1 (p. 7) | InfoNCE, pointing to (3.1) | (3.1) is the linear loss, as analysed | chapter 04 |
+# | Section 5.2 (p. 8) | $n = 300$ | 100, 200, 500, as Figure 2 | chapter 04 |
+# | Algorithm 3 (p. 14) | similarities from $G^{(0)}$ | from the anchor, as on p. 9 | chapter 06 |
 # | Algorithm 2 (p. 8) | k-means on the columns of $Z$ | on its rows | chapter 05 |
 # | Figure 3, caption (p. 9) | orange semi-supervised, blue oracle | the reverse, as text and legend say | chapter 06 |
 # | Theorem 4.1 (p. 7), Theorem 8.2 (p. 27) | the same theorem for $\nu>1$, $\gamma>1$ and for $\nu\ge1.1$, $\gamma>2$ | one of the two | chapter 04 |
@@ -245,7 +259,7 @@ claim("erratum.lem-7.1", f"noise of condition number 7 leaves masked learning an
 # ## 5 Deviations
 # | what | the paper | here |
 # |---|---|---|
-# | loss class | eq. (2.1), (8.1) | the same; triplet and lifted structured (not differentiable) and SigLIP (outside) are added and marked |
+# | loss class | eq. (2.1), (8.1) | the same; triplet and lifted structured (not smooth) and SigLIP (outside) are added and marked |
 # | steps | gradient steps, AdamW | both; the exact step law in chapter 01, an iteration of SVDs in chapter 11 (ours) |
 # | constants | bounds up to constants | one constant over 30 settings, and first-order formulas (ours) beside it |
 # | wrong pairs | partners elsewhere in the sample | the same (`wrong="permuted"`); fresh latents as an option |

@@ -12,9 +12,8 @@
 # Section 2 of the paper, with 7.4, 8.1 and 8.2. For a whole class of contrastive losses the data
 # enter the gradient through one matrix, the *contrastive cross-covariance* $S(\beta)$, and a
 # gradient step climbs an objective whose maximum is a truncated singular value decomposition (SVD)
-# of it. At the end you will have seen each statement executed, what "each step is an SVD" means and
-# what it does not, and the same for three modalities. Before: [chapter 00](00_read_me_first.ipynb).
-# Next: [chapter 02](02_robustness.ipynb).
+# of it. The step is not itself an SVD: section 5 says what "each step is an SVD" can mean. Before:
+# [chapter 00](00_read_me_first.ipynb). Next: [chapter 02](02_robustness.ipynb).
 #
 # Rows are samples; $x_i\in\mathbb R^{d_1}$ and $\tilde x_i\in\mathbb R^{d_2}$ are a pair. Encoders
 # are matrices $G_1$ ($r\times d_1$) and $G_2$ ($r\times d_2$), similarities are
@@ -57,10 +56,11 @@ if rank + 2 > min(d1, d2, d3):
     raise ValueError(f"rank = {rank}; use at most min(d1, d2, d3) - 2 = {min(d1, d2, d3) - 2}")
 
 # %% [markdown]
-# The whole chapter on six pairs. The encoders read two coordinates, so a similarity is an inner
-# product of two short vectors. CLIP turns similarities into weights: each pair is pulled together
-# (red), and strangers are pushed apart (blue), the more so the more they resemble each other. $S$
-# is the weighted sum of all $x_i\tilde x_j^\top$. It is all that the gradient sees.
+# The whole chapter on six pairs, all right ones, and $\nu=1$. The encoders read two coordinates, so
+# a similarity is an inner product of two short vectors. CLIP turns similarities into weights: each
+# pair is pulled together (red), and strangers are pushed apart (blue), the more so the more they
+# resemble each other. $S$ is the weighted sum of all $x_i\tilde x_j^\top$. It is all that the
+# gradient sees.
 
 # %%
 x, x_tilde, u1, u2, _ = six_pairs()
@@ -96,8 +96,10 @@ show(figure, alt="Heat maps with numbers: six pairs, their similarities, CLIP's 
 # | $N{+}1$ tuplet | $\log(1+t)$ | $e^t$ | 0 | $n$ | `n_plus_1_tuplet` |
 # | modified triplet, slope $c$ | $t$ | $1/(1+e^{-ct})$ | 0 | $n$ | `modified_triplet` |
 #
-# Outside the class: `triplet`, whose $\psi=\max(t+m,0)$ has a kink; `lifted_structured`, whose
-# $\phi=\max(\log t,0)^2$ has one in its derivative; `siglip`, which compares nothing with $s_{ii}$.
+# The table is ours. MINE is InfoNCE with $\tau=1$, $\epsilon=0$; the tuplet loss is the soft
+# triplet with $\tau=1$, $m=0$. Outside the class: `triplet`, whose $\psi=\max(t+m,0)$ has a kink;
+# `lifted_structured`, whose $\phi=\max(\log t,0)^2$ has one in its derivative; `siglip`, which
+# compares nothing with $s_{ii}$.
 
 # %%
 # The class (8.1), for any phi and psi
@@ -151,8 +153,8 @@ for (name, (known, options)), nu, eps in itertools.product(module.items(), nus, 
 claim("eq-8.1.members", f"values and weights of four losses of the module are those of (8.1) "
       f"written out, worst of {len(gaps)} differences {max(gaps):.0e}, allowed 1e-10",
       max(gaps), 0, tolerance=1e-10)
-Markdown("**So:** six losses of our list are in the class; every statement below holds for all of "
-         f"them, and code that writes (8.1) out agrees with the module to {max(gaps):.0e}.")
+Markdown("**So** ((2.1), (8.1): shown): six losses are in the class, and all statements below hold "
+         f"for all of them; (8.1) written out agrees with the module to {max(gaps):.0e}.")
 
 # %% [markdown]
 # ## 2 Proposition 2.1 (Proposition 8.1): the gradient sees one matrix
@@ -168,12 +170,12 @@ Markdown("**So:** six losses of our list are in the class; every statement below
 # $\beta_{ij}$ the push between $x_i$ and $\tilde x_j$. In code, $W$ is $n/C_n$ times the matrix of
 # $\beta_i$ and $-\beta_{ij}$.
 #
-# **Why.** $L$ depends on $\theta$ through the $s_{ij}$, so
-# $\partial L=\sum_{ij}\frac{\partial L}{\partial s_{ij}}\partial s_{ij}+\partial R$. Put
-# $\alpha_{ij}=\epsilon_{ij}\phi'\psi'$, the derivative of the row sum of $i$ by its term $j$, and
-# $\bar\alpha_{ij}$ for the column sum. Off the diagonal $s_{ij}$ stands in row $i$ and in column
-# $j$, so $\beta_{ij}=\frac12(\alpha_{ij}+\bar\alpha_{ji})$; $s_{ii}$ stands in every term of row
-# and column $i$ with factor $-\nu$, and once with factor 1:
+# **Why.** $L$ depends on $\theta$ through the $s_{ij}$, so $\partial L=\sum_{ij}\frac{\partial
+# L}{\partial s_{ij}}\partial s_{ij}+\partial R$. Put $\alpha_{ij}=\epsilon_{ij}\phi'\psi'$, the
+# derivative of the $i$-th summand by $s_{ij}-\nu s_{ii}$, and $\bar\alpha_{ij}$ in the second sum.
+# Off the diagonal $s_{ij}$ stands in row $i$ and in column $j$, so
+# $\beta_{ij}=\frac12(\alpha_{ij}+\bar\alpha_{ji})$; $s_{ii}$ stands in every term of row and column
+# $i$ with factor $-\nu$, and once with factor 1:
 #
 # $$\beta_i=\nu\sum_j\tfrac12(\alpha_{ij}+\bar\alpha_{ij})-\tfrac12(\alpha_{ii}+\bar\alpha_{ii}).$$
 #
@@ -239,9 +241,9 @@ claim("prop-8.1.printed-beta", f"with the printed $-1$ each of the five nonlinea
       "0.001 would be wrong", printed[1:].min(), 1e-3, tolerance=(0, np.inf))
 
 # %%
-Markdown(f"**So:** Proposition 2.1 holds to {derived.max():.0e}, also for encoders that are not "
-         f"linear, with the $\\beta_i$ above; with the printed one the gradient of InfoNCE is off "
-         f"by up to {printed[1]:.0%} of its norm.")
+Markdown(f"**So** (Proposition 2.1: shown in part): it holds to {derived.max():.0e}, also for "
+         f"encoders that are not linear, with the $\\beta_i$ above; with the printed one the gradient "
+         f"of InfoNCE is off by up to {printed[1]:.0%} of its norm.")
 
 # %% [markdown]
 # **Where it stops holding.** Nowhere, if $\phi$ and $\psi$ have a derivative at their arguments.
@@ -279,7 +281,8 @@ claim("eq-3.1.sign", f"erratum below (3.1), p. 4: the linear loss is {value:.4f}
 W = LOSSES["linear"](nu=nu, eps=1.0).weights(s)
 extra = (nu - 1) * n / (n - 1) * x.T @ x_tilde / n
 assert torch.allclose(cross_covariance(x, x_tilde, W), S + extra)
-Markdown(f"**So:** the linear loss sees the sample cross-covariance, to {gap:.0e}, at every step.")
+Markdown("**So** (Remark 2.1: shown): the linear loss sees the sample cross-covariance, to "
+         f"{gap:.0e}, at every step.")
 
 # %% [markdown]
 # ## 4 Lemma 2.1: the best encoders are a truncated SVD
@@ -364,8 +367,7 @@ claim("lem-2.1.rho", f"the right singular spaces of both encoders are those of A
 
 # %% [markdown]
 # **Where it stops holding.** "Unique" needs a gap, $c_r>c_{r+1}$, for which the lemma does not ask,
-# and $c_r>0$, which it takes for granted. With a tie the subspace can turn at no cost. With $c_r=0$
-# a row of one encoder may vanish, and then that of the other is arbitrary.
+# and $c_r>0$, which it takes for granted. With a tie the subspace can turn at no cost.
 
 # %%
 A, h1, h2 = turned(1.0, 0.7)                           # a tie, and 0.7 radians
@@ -374,22 +376,20 @@ values = [spectral.svd_objective(*h, A, rho) for h in ((h1, h2), (k1, k2))]
 apart, difference = sin_theta(h1.T, k1.T), values[0] / values[1] - 1
 claim("lem-2.1.tie", f"with $c_r=c_{{r+1}}$ two encoders, sin$\\Theta$ {apart:.2f} apart, "
       f"have one maximal value: relative difference {difference:.0e}", difference, 0, 1e-10)
-low = spectral.closed_form((U1 * c)[:, : rank - 1] @ U2[:, : rank - 1].T, rank, rho)   # c_r = 0
-other1, other2 = torch.cat([low.g1[:-1], normal(1, d1)]), torch.cat([low.g2[:-1], 0 * low.g2[-1:]])
-assert torch.allclose(other1.T @ other2, low.g1.T @ low.g2)
-Markdown(f"**So:** Lemma 2.1 holds, to {product:.0e} in $M$, if uniqueness is given the conditions "
-         "$c_r>c_{r+1}$ and $c_r>0$.")
+Markdown(f"**So** (Lemma 2.1: shown in part): it holds, to {product:.0e} in $M$, if uniqueness is "
+         "given the conditions $c_r>c_{r+1}$ and $c_r>0$.")
 
 # %% [markdown]
 # ## 5 What "each step is an SVD" means
 # > "at each step of gradient descent [...] the increment of parameter is in the direction of top-r
 # > singular vectors of $S$" (p. 4, after Lemma 2.1).
 #
-# By Proposition 2.1 a step of length $\lambda$ adds $\lambda G_2D^\top$ to $G_1$ and $\lambda G_1D$
-# to $G_2$, with $D=S(\beta)-\rho M$. That is gradient *ascent* on the SVD objective of the present
-# $S(\beta)$, whose maximum is $\mathrm{SVD}_r(S)/\rho$: a statement about what is climbed. We
-# follow gradient descent on CLIP and measure which share of $G_1$, and of its increment, lies in
-# the span of the top $r$ singular vectors of the present $S$ (left).
+# Read literally this is not so, as the figure shows. Read as "the step climbs an objective whose
+# maximum is $\mathrm{SVD}_r(S)/\rho$" it is Proposition 2.1: a step of length $\lambda$ adds
+# $\lambda G_2D^\top$ to $G_1$ and $\lambda G_1D$ to $G_2$, with $D=S(\beta)-\rho M$, and that is
+# gradient *ascent* on the SVD objective of the present $S(\beta)$. We follow gradient descent on
+# CLIP and measure which share of $G_1$, and of its increment, lies in the span of the top $r$
+# singular vectors of the present $S$ (left; a random direction has $r/d_1$).
 
 # %%
 clip, lr = LOSSES["clip"](tau=tau), 0.4
@@ -421,6 +421,7 @@ plots.curves(left, np.arange(steps), lines, "gradient steps on CLIP",
              "The encoder turns to the top singular\nvectors, its late steps away from them",
              legend="ends", every=10)
 left.set_ylim(0, 1.05)
+plots.level(left, rank / d1, "a random direction", at=0.6)
 right.bar(np.arange(1, len(strength) + 1), strength, color=plots.GREY, label="noise")
 for name, k in {"learnt": learnt > 0.5, "left out": (learnt < 0.5) & shared}.items():
     right.bar(k.nonzero().flatten() + 1, strength[k], label=name)
@@ -433,10 +434,9 @@ show(figure, alt="Left: the encoder's share in the top singular vectors rises to
 # %% [markdown]
 # **Why.** Multiply out: a step moves $M$ by exactly
 # $\lambda(DG_2^\top G_2+G_1^\top G_1D)+\lambda^2DM^\top D$. The objective rises, and the loss
-# falls, at the rate $\lVert G_2D^\top\rVert_F^2+\lVert G_1D\rVert_F^2\ge0$. In the first term $D$
-# multiplies what the encoders are: power iteration, which enlarges the top directions most. Along a
-# direction that is learnt $D$ vanishes. So each step corrects what is left over, and late steps
-# point away from the top singular vectors, which is why the encoder ends in them.
+# falls, at the rate $\lVert G_2D^\top\rVert_F^2+\lVert G_1D\rVert_F^2\ge0$. Early $M$ is small and
+# $D\approx S$: the step multiplies the encoders by $S$, as power iteration does. Later $D$ is
+# nearly 0 on directions already learnt, so what little the step still moves lies outside them.
 
 # %%
 # One step of the loss itself, by autograd, beside the law for M
@@ -472,10 +472,10 @@ claim("prop-2.1.ascent", f"objective and minus loss both rise at the rate above,
       "worst relative error", torch.stack(gains).sub(1).abs().max(), 0, tolerance=1e-10)
 
 # %%
-start, least = increment[0].mean(), increment.amin(0).max()
+start, late = increment[0].mean(), increment[-1].mean()
 claim("prop-2.1.increment", f"of the first increment {start:.2f} lies along the top {rank} "
-      f"singular vectors (mean of {draws} draws), of a later one only {least:.2f} (worst draw's "
-      "least); a step along them has 1", least, 0.5, tolerance=(np.inf, 0))
+      f"singular vectors, of the last {late:.2f} (means of {draws} draws; a random direction has "
+      f"{rank / d1:.2f}, a step along them 1)", increment[-1].max(), 0.5, tolerance=(np.inf, 0))
 h1, h2 = path.g1[0], path.g2[0]
 frozen = spectral.closed_form(S[0], rank, rho)
 speed = 0.4 / torch.linalg.matrix_norm(S[0], 2)[:, None, None]
@@ -486,12 +486,12 @@ claim("prop-2.1.frozen", f"ascent with $S$ frozen ends at $\\mathrm{{SVD}}_r(S)/
       f"error {gap:.0e} after 1,000 steps, allowed 1e-5", gap, 0, tolerance=1e-5)
 
 # %% [markdown]
-# **Where it stops holding.** First, an increment is not along $\mathrm{SVD}_r(S)$. Second, $S$
-# moves. At a minimum of CLIP $D$ vanishes on both encoders, so $M$ consists of $r$ singular triples
-# of its *own* $S(\beta)$. If the encoders have room for all shared directions these are the top
-# $r$. If not, the top ones are those left out (right): the softmax stops pulling at what it has
-# aligned, and its weights go on pulling at the rest. There the minimum is a saddle point of the SVD
-# objective. For the linear loss this cannot happen.
+# **Where it stops holding.** $S$ moves, so equal gradients at a point do not make the optima equal.
+# At a minimum of CLIP $DG_2^\top=0$ and $G_1D=0$: $M$ consists of $r$ singular triples of its *own*
+# $S(\beta)$. If the encoders have room for all shared directions these are the top $r$. **If not,
+# the minimum is not the top-$r$ SVD of its own $S$**: the top ones are those left out (right). The
+# softmax stops pulling at what it has aligned, and its weights go on pulling at the rest; the
+# minimum is a saddle point of the SVD objective. For the linear loss this cannot happen.
 
 # %%
 few = data.spiked(5 * n, d1, d2, rank, noise_std=noise_std, seed=seed + 2)
@@ -504,8 +504,9 @@ if noise_std < 0.5 and 0.4 < tau * rho < 2.5:          # beyond, noise or a flat
           f"$\\mathrm{{SVD}}_r(S(\\beta))/\\rho$, relative error {own_gap:.0e}", own_gap, 0, 1e-5)
     claim("prop-2.1.few-dimensions", "r + 2 shared directions: the encoder's share in the two top "
           "singular vectors of its own $S$", learnt[:2].sum(), 0, tolerance=1e-3)
-Markdown(f"**So:** a gradient step climbs the SVD objective of the present $S(\\beta)$; only "
-         f"{start:.0%} of the first increment lies along its maximiser, yet CLIP ends in the SVD "
+Markdown("**So** (Proposition 2.1 with Lemma 2.1: shown in part): a gradient step climbs the SVD "
+         f"objective of the present $S(\\beta)$; {start:.0%} of the first increment, {late:.0%} of "
+         "the last lie along its maximiser, yet CLIP ends in the SVD "
          f"of its own $S$, to {own_gap:.0e}, if the encoders have room for all that is shared.")
 
 # %% [markdown]
@@ -560,7 +561,7 @@ for mu in range(3):
     assert torch.allclose(slopes[mu], there)
 
 # %% [markdown]
-# With three modalities no single SVD gives the encoders, since each must serve two
+# With three modalities we know of no single SVD that gives the encoders: each must serve two
 # cross-covariances. `fit_modalities` climbs in one encoder after the other.
 
 # %%
@@ -573,28 +574,13 @@ left_over = relative_error(rho * both.T @ both * off, whole)
 change = relative_error(fit.encoders[0].T @ fit.encoders[1], alone.g1.T @ alone.g2)
 
 # %%
-figure, axes = plots.panels(columns=2, width=3.9, height=3.6)
-titles = ("Six cross-covariances $S_{\\mu,\\mu'}$ ...", "... and what three encoders make of them")
-for ax, a, title in zip(axes, (whole, rho * both.T @ both * off), titles, strict=True):
-    plots.matrix(ax, a, title, limit=float(whole.abs().max()))
-    for cut in (d1 - 0.5, d1 + d2 - 0.5):
-        ax.axhline(cut, color="black", linewidth=1)
-        ax.axvline(cut, color="black", linewidth=1)
-    centres = (d1 / 2, d1 + d2 / 2, d1 + d2 + d3 / 2)
-    ax.set_xticks(centres, ("$\\mu'=1$", "2", "3"))
-    ax.set_yticks(centres, ("$\\mu=1$", "2", "3"))
-show(figure, alt="Block matrices: the cross-covariances of three modalities, and their fit.")
-
-# %%
-Markdown(f"**So:** Corollary 7.1 holds to {three:.0e} with the right $\\beta_i$. Three encoders "
-         f"of rank {rank} leave {left_over:.0%} of the six cross-covariances, and $G_1^\\top G_2$ "
-         f"differs by {change:.1%} from the SVD of $S_{{1,2}}$ alone.")
+Markdown(f"**So** (Corollary 7.1: shown in part): it holds to {three:.0e} with the right $\\beta_i$. "
+         f"Three encoders of rank {rank} leave {left_over:.0%} of the six cross-covariances, and "
+         f"$G_1^\\top G_2$ differs by {change:.1%} from the SVD of $S_{{1,2}}$ alone.")
 
 # %% [markdown]
-# **Where it stops holding.** The gradient identity does not. But Section 5 carries over only in
-# part: for three modalities the sum of the objectives has no closed form as in Lemma 2.1. (The
-# paper writes (7.6) with $\nu=1$ and the weights with $\nu$, and calls simultaneous gradient steps
-# coordinate descent.)
+# **Where it stops holding.** The gradient identity does not. But section 5 carries over only in
+# part: for three modalities we know no closed form as in Lemma 2.1.
 #
 # ## Exercises
 # 1. What are $\beta_i$ and $\beta_{ij}$ of InfoNCE with $\epsilon=0$? Which of $\epsilon=0$ and

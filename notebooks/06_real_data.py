@@ -13,12 +13,13 @@
 # goes with any article of clothing of class $c$ (Fashion-MNIST). Only 500 pairs are known; the
 # other images have lost their partners. The paper trains on the pairs, finds partners among the
 # rest by rule (4.2), trains on them, and compares with an oracle who knows the true ones. You will
-# see its three curves beside ours, which of them we reach, and why two of them depend on details
-# that the text does not state.
+# see its three curves beside ours, which of them we reach, and which details of the published code
+# matter that the text does not state.
 #
 # [Chapter 05](05_many_to_many.ipynb) comes before; [chapter 15](15_few_pairs.ipynb) asks what a
-# spectral method makes of the same 500 pairs. Accuracy is the share of MNIST test images whose most
-# similar Fashion-MNIST test image, by cosine, has the right class. Chance is 1 in 10.
+# spectral method makes of the same 500 pairs. Accuracy is here, as in the authors' notebook, the
+# share of MNIST test images whose most similar Fashion-MNIST test image, by cosine, has the right
+# class (in chapter 05 Fashion-MNIST was looked up among ten digits). Chance is 1 in 10.
 
 # %% tags=["parameters"]
 data_set: str = "auto"  # "mnist" (with Fashion-MNIST), "digits" (two views of digits) or "auto"
@@ -76,16 +77,19 @@ Markdown(f"**Data of what is trained here:** {len(sides[0].rows):,} images of {s
 # %% [markdown]
 # ## 2 Algorithm 3: guess partners, train, and trust the better model
 # > **Algorithm 3** (p. 14) Train $G^{(0)}$ by CLIP on the pairs; call it the anchor $G^a$. Repeat:
-# > find $\hat E^u$ by (4.2) from the anchor's similarities; minimise the CLIP loss on $\hat E^u$;
-# > if the result beats the anchor on validation pairs by the factor $\eta = 1.1$, it becomes the
-# > anchor.
+# > find $\hat E^u$ by (4.2) from similarities; minimise the CLIP loss on $\hat E^u$; if the result
+# > beats the anchor on validation pairs by the factor $\eta = 1.1$, it becomes the anchor.
+#
+# **Erratum.** The box takes the similarities from $G^{(0)}$ every time, so that a new anchor would
+# never be used; the text (p. 9) takes them from the anchor, and so do we.
 #
 # (This $\eta$ is the update ratio, not the share of right pairs.) Why an anchor: a model that
 # grades its own guesses while it learns from them would confirm itself. Why validation pairs:
 # whether a new model guesses better can only be seen on pairs it has not used.
 #
-# Batches hold 64 rows. In a batch the edges are the best column of every row and the best row of
-# every column, each with weight one half, so that the weights add up to 64. From scratch:
+# Batches hold 64 images of each modality. In a batch the edges are the best column of every row
+# and the best row of every column, each with weight one half, so that the weights add up to 64.
+# From scratch:
 
 # %%
 s = torch.randn(64, 64, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
@@ -103,16 +107,20 @@ assert torch.allclose(torch.autograd.grad(loss, s)[0], -W)
 # > **Ours: the published code differs from the text in three places.** (i) Rule (4.2) keeps the $N$
 # > largest of these maxima; the code keeps all of them. (ii) Its batches hold, at the same place of
 # > either modality, two images of the *same class*, so the batch itself tells who belongs together.
-# > (iii) It puts the edge found for column $j$ at row $j$: rows and columns are confused
-# > ("transposed"). In batches aligned by class a confused edge is right as often as the edge meant.
-# > We train all three ways from the same first stage: with independent random orders and edges
-# > where they belong ("detected"), as published ("transposed"), and with true pairs ("pairs", the
-# > oracle).
+# > (iii) The edge for column $j$ should join row $\arg\max_is_{ij}$ and column $j$; the code joins
+# > row $j$ and column $\arg\max_is_{ij}$. As equal places hold equal classes, such an edge still
+# > joins the right classes as often as the edge meant.
+# >
+# > We train three ways from the same first stage: with both modalities in random order and edges
+# > where they belong (*random batches*), as the published code does (*published code*), and on true
+# > pairs (*oracle*).
 
 # %% [markdown]
 # ## 3 Figure 3: three curves, printed and ours
-# > **Figure 3** (p. 9) Best test accuracies 0.589 from the pairs, 0.644 with unpaired rows, 0.727
-# > for the oracle; $N = 59{,}000$, $n = v = 500$, $\tau = 1$, 100 epochs, AdamW.
+# > **Figure 3** (p. 9) "test accuracy with and without additional unpaired data"; $N = 59{,}000$,
+# > $n = v = 500$, $\tau = 1$, 100 epochs, AdamW. The paper draws curves without values; the
+# > authors' notebook stores them: at best 0.589 from the pairs, 0.644 with unpaired images, 0.727
+# > for the oracle.
 #
 # **Erratum.** The caption calls the orange curve semi-supervised and the blue one the oracle. The
 # text, the legend (orange: $n = 500+59000$) and the numbers stored with the published notebook say
@@ -136,11 +144,12 @@ for ax, (ours, theirs, title) in zip(axes, panels, strict=True):
     lines = {"paper": torch.tensor(authors[theirs])}
     lines |= {"ours": (curves[ours].mean(0), curves[ours].amin(0), curves[ours].amax(0))}
     if ours == "detected":
-        lines |= {"as published": curves["transposed"].mean(0)}
+        lines |= {"ours, published code": curves["transposed"].mean(0)}
     at = {k: range(1, len(v[0] if isinstance(v, tuple) else v) + 1) for k, v in lines.items()}
-    plots.curves(ax, at, lines, "epoch", "test accuracy", title, legend="lower right", every=0.2)
+    epoch = "epoch" if ours == "paired" else "epoch after the first stage"
+    plots.curves(ax, at, lines, epoch, "test accuracy", title, legend="lower right", every=0.2)
     ax.set_ylim(0.1, 0.76)
-    plots.level(ax, max(authors[theirs]), f"{max(authors[theirs])}", at=0.02)
+    plots.level(ax, max(authors[theirs]), f"best {max(authors[theirs]):.3f}", at=0.02)
 show(figure, alt="Accuracy against epochs, three panels: ours meets the printed one on the pairs, "
                  "and stays below it with unpaired rows and with the oracle's pairs.")
 
@@ -151,35 +160,44 @@ error = {k: float(v.std() / n_draws**0.5) for k, v in best.items()}
 mean = {k: float(v.mean()) for k, v in best.items()}
 claim("fig-3.pairs", f"pairs alone reach {mean['paired']:.3f}, the paper 0.589; 0.03 and two "
       "standard errors allowed", mean["paired"], printed["paired_only"], 0.03 + 2 * error["paired"])
-gain = curves["detected"].amax(1) - curves["paired"][:, -1]
-aligned = curves["transposed"].amax(1) - curves["paired"][:, -1]
-claim("fig-3.alignment", f"batches aligned by class gain {(aligned - gain).mean():.3f} over "
-      "batches in random order, mean of draws", (aligned - gain).mean(), 0, (0, inf))
+gain = curves["detected"][:, -1] - curves["paired"][:, -1]
+claim("fig-3.unpaired", "not reproduced: with unpaired images in random batches the last epoch has "
+      f"{gain.mean():+.3f} over the pairs alone, at most {gain.max():+.3f}; the paper has +0.055",
+      gain.max(), 0.03, (inf, 0))
+aligned = best["transposed"] - best["detected"]
+claim("fig-3.alignment", f"the published code's batches gain {aligned.mean():.3f} over random ones "
+      f"({', '.join(f'{a:.3f}' for a in aligned)} in {n_draws} draws)", aligned.mean(), 0, (0, inf))
 lead = (curves["pairs"] - curves["detected"])[:, -1].min()
-claim("fig-3.oracle-order", "at the last epoch true pairs lead over detected ones in every draw: "
-      f"by {lead:.3f} at least", lead, 0, (0, inf))
+claim("fig-3.oracle-order", "at the last epoch true pairs lead over found ones in every draw: by "
+      f"{lead:.3f} at least", lead, 0, (0, inf))
 
 # %%
-names = {"paired": "pairs", "detected": "unpaired rows", "transposed": "unpaired rows, as the code",
-         "pairs": "oracle"}
-head = "| trained on | ours, best epoch | range of draws | paper |\n|---|---|---|---|\n"
+names = {"paired": "pairs", "detected": "unpaired, random batches",
+         "transposed": "unpaired, published code", "pairs": "oracle"}
+last = {k: float(v[:, -1].mean()) for k, v in curves.items()}
+head = ("| trained on | ours, last epoch | best epoch | range of draws | paper, best epoch |\n"
+        "|---|---|---|---|---|\n")
 Markdown(head + "\n".join(
-    f"| {names[k]} | {mean[k]:.3f} | {best[k].min():.2f}-{best[k].max():.2f} | {printed[p]:.3f} |"
+    f"| {names[k]} | {last[k]:.3f} | {mean[k]:.3f} | {best[k].min():.2f} to {best[k].max():.2f} | "
+    f"{printed[p]:.3f} |"
     for k, p in (("paired", "paired_only"), ("detected", "with_unpaired"),
                  ("transposed", "with_unpaired"), ("pairs", "oracle_pairs"))))
 
 # %% [markdown]
-# **Where it stops holding.** The first number is reproduced. The second, with rows that are truly
-# unpaired, is not: the anchors are right for about half of the rows, the trained model never beats
-# them by 1.1, and the accuracy falls a little. Batches aligned by class give back most of the gain.
-# The oracle rises for all 100 epochs: a step of AdamW has the same length whatever the scale of the
-# codes, so an autoencoder with larger codes trains faster. The curve shows how far training has
-# come.
+# (The best epoch is chosen on test accuracy, in the paper's numbers and in ours.) **Where it stops
+# holding.** The first number is reproduced. The second is not: with images that are truly unpaired
+# no trained model beats the anchor by 1.1 on the validation pairs, in any of three draws, and the
+# accuracy falls a little. The published code's batches bring it above the pairs, but give back only
+# about a third of the 0.086 that are missing, and the oracle stays 0.08 short too. So from the
+# second stage on our training is behind the authors', also where batches are alike, and we cannot
+# say why. We suspect the scale of the codes: a step of AdamW has the same length whatever it is, so
+# larger codes train faster, and our oracle still rises at epoch 100. That is not tested.
 
 # %% [markdown]
 # ## 4 The same, live and small
-# Autoencoders, pairs, unpaired rows: a small run of the whole algorithm, so that you can change it.
-# (The digits have no autoencoder; 16 principal components stand in.)
+# Autoencoders, pairs, unpaired images: a small run of the whole algorithm, undertrained on purpose.
+# It shows that the code runs and lets you change it; it says nothing about Figure 3. (The digits
+# have no autoencoder; 16 principal components stand in.)
 
 # %%
 if source.real:
@@ -201,16 +219,16 @@ Markdown("Last epoch, mean of draws: " + ", ".join(
     f"{names[k]} {live[k][:, -1].mean():.3f}" for k in names) + ".")
 
 # %%
-Markdown(f"**So:** Figure 3 is reproduced for the pairs ({mean['paired']:.3f} against 0.589); with "
-         f"truly unpaired rows we reach {mean['detected']:.3f}, not 0.644, and "
-         f"{mean['transposed']:.3f} when batches are aligned by class; the oracle stands at "
-         f"{mean['pairs']:.3f} after 100 epochs, below 0.727 and still rising.")
+Markdown("**So** (Algorithm 3: shown; Figure 3: shown in part): the curve of the pairs is reproduced "
+         f"({mean['paired']:.3f} against 0.589) and the order of the other two; the gain from unpaired "
+         f"images is not ({mean['detected']:.3f}, or {mean['transposed']:.3f} with the published "
+         f"code's batches, against 0.644), nor the oracle's level ({mean['pairs']:.3f}, rising).")
 
 # %% [markdown]
 # ## Exercises
-# **1.** The anchor labels half of the rows rightly, and wrong edges join images that look alike.
-# Use chapter 02 to say what such a share of wrong pairs does to the linear loss, and why it should
-# not be fatal.
+# **1.** The anchor is right for little more than half of the images, and wrong edges join
+# look-alikes. Use chapter 02 to say what such a share of wrong pairs does to the linear loss, and
+# why it should not be fatal.
 # <details><summary>Answer</summary>Wrong pairs at random shrink the signal by the share of right
 # ones and add noise; with 59,000 rows the noise is small. But these errors are not at random: they
 # repeat the anchor's own confusions of classes, which no number of rows averages out.</details>

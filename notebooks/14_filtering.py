@@ -21,9 +21,6 @@
 
 # %% tags=["parameters"]
 n: int = 2000  # pairs in section 1; four times as many where the filter meets correlated noise
-rank: int = 5  # latent dimension r in section 1
-d: int = 40  # dimension of both modalities in section 1
-wrong_shares: list = [0.0, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95]  # shares of wrong pairs, increasing, below 1
 draws: int = 50  # independent data sets per point
 filter_n: int = 1_000_000  # pairs for the filter, kept in float32
 filter_draws: int = 5  # data sets for the filter
@@ -35,9 +32,8 @@ import scipy.stats
 import torch
 from IPython.display import Markdown
 
-from mmcl import covariance, spectral, theory, unimodal
+from mmcl import covariance, spectral
 from mmcl.beyond.filtering import filtered_fit
-from mmcl.data import spiked
 from mmcl.experiments.digits import digits_views
 from mmcl.experiments.monte_carlo import errors, long_draw
 from mmcl.losses import LOSSES
@@ -46,74 +42,9 @@ from mmcl.notebook import plots, statistics
 from mmcl.notebook.claims import claim, ledger, show
 from mmcl.notebook.statistics import interval
 
-if sorted(set(wrong_shares)) != wrong_shares or not 0 <= wrong_shares[0] < wrong_shares[-1] < 1:
-    raise ValueError(f"wrong_shares = {wrong_shares}: use increasing shares below 1")
 if min(draws, filter_draws, splits) < 2 or n < 64 or filter_n < 100_000:
     raise ValueError(f"use draws, filter_draws, splits >= 2, n >= 64, filter_n >= 100,000; got n = {n}")
 inf = float("inf")
-
-# %% [markdown]
-# ## 1 Noise correlated within a modality defeats one modality alone
-# Lemma 7.1 wants noise without correlations ([chapter 02](02_robustness.ipynb)). Here the noise has
-# covariance $\tfrac12 I + 3WW^\top$ with $r$ random directions $W$: as strong as the signal, and
-# nothing that one modality shows tells the two apart. The other modality does not share $W$, so
-# the cross-covariance does not contain it. Multimodal learning wins although pairs are wrong, up to
-# a share that the first-order errors of `mmcl.theory` predict.
-
-# %%
-methods = {"PCA": lambda p: unimodal.fit_pca(p.x, rank),
-           "masked": lambda p: unimodal.fit_masked(p.x, rank),
-           "multimodal": lambda p: spectral.fit(p.x, p.x_tilde, rank).g1}
-model = dict(d1=d, d2=d, rank=rank, noise_std=1.0)
-lines = {}
-for kind in ("isotropic", "correlated"):
-    found = [errors(methods, n, draws=draws, noise=kind, wrong_share=share, seed=seed + 1, **model)
-             for share in wrong_shares]
-    lines[kind] = {name: torch.stack([f[name] for f in found]) for name in methods}
-
-# %%
-figure, axes = plots.panels(columns=2, width=4.8)
-titles = {"isotropic": "Isotropic noise: PCA needs no pairs", "correlated": "Correlated noise: only pairs help"}
-for ax, kind in zip(axes, lines, strict=True):
-    plots.curves(ax, wrong_shares, {m: interval(v) for m, v in lines[kind].items()},
-                 "share $p_n$ of wrong pairs", r"error $\|\sin\Theta\|_F$", titles[kind], legend=None)
-    ax.set_ylim(0, 1.08 * rank**0.5)
-    plots.label_ends(ax)
-show(figure, alt="Error against the share of wrong pairs: flat for one modality, rising for two; "
-     "under correlated noise one modality fails at every share and two modalities do not.")
-
-# %%
-middle = min(range(len(wrong_shares)), key=lambda i: abs(wrong_shares[i] - 0.5))
-saved = torch.minimum(lines["correlated"]["PCA"], lines["correlated"]["masked"]) - lines["correlated"]["multimodal"]
-saved = saved[middle]
-claim("ours.correlated.multimodal-wins",
-      f"correlated noise, {wrong_shares[middle]:.0%} of the pairs wrong: multimodal learning has an error "
-      f"{saved.mean():.2f} smaller than the better of PCA and masking, {saved.mean() / saved.std() * draws**0.5:.0f} "
-      "standard errors", saved.mean() / saved.std() * draws**0.5, scipy.stats.t.ppf(1 - 1e-4, draws - 1), (0, inf))
-
-# %% [markdown]
-# In isotropic noise of one level in both modalities the first-order errors of PCA and of multimodal
-# learning without wrong pairs are *equal*, $\sqrt{(d-r)\,r\,\sigma^2(1+\sigma^2)/n}$: a second
-# modality that brings noise of its own is worth exactly as much as knowing that the noise is
-# isotropic. PCA has no bias there, so wrong pairs tip the balance towards it at every $n$.
-
-# %%
-p = spiked(2, draws=200, noise="isotropic", seed=seed, **model)
-alone = theory.unimodal_error(p.u1, p.noise, n, masked=False).square().mean().sqrt()
-together = theory.multimodal_error(p.u1, p.u2, p.noise, p.noise_tilde, n).square().mean().sqrt()
-ratio = (lines["isotropic"]["multimodal"][0].square().mean() / lines["isotropic"]["PCA"][0].square().mean()).sqrt()
-claim("ours.isotropic.equal", f"isotropic noise, {wrong_shares[0]:.0%} wrong: error of multimodal learning over that of "
-      f"PCA is {ratio:.3f}, to first order {together / alone / (1 - wrong_shares[0]):.3f}",
-      ratio, together / alone / (1 - wrong_shares[0]), 0.12)
-
-# %%
-best = {kind: {m: float(v[middle].mean()) for m, v in lines[kind].items()} for kind in lines}
-Markdown(
-    f"**So:** with {wrong_shares[middle]:.0%} of the pairs wrong, in isotropic noise: multimodal "
-    f"{best['isotropic']['multimodal']:.2f}, PCA {best['isotropic']['PCA']:.2f}; in correlated noise: multimodal "
-    f"{best['correlated']['multimodal']:.2f}, PCA {best['correlated']['PCA']:.2f}, masked "
-    f"{best['correlated']['masked']:.2f}, of at most {rank**0.5:.2f}."
-)
 
 # %% [markdown]
 # ## 2 A filter: its gain and its price

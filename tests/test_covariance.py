@@ -73,8 +73,8 @@ def test_whitening_with_a_ridge_is_the_inverse_root_and_without_one_refuses_a_si
     w = whitening(x, ridge=0.3)
     regular = torch.stack([torch.as_tensor(np.cov(m.numpy().T)) for m in x]) + 0.3 * torch.eye(6, dtype=x.dtype)
     assert relative(w @ regular @ w, torch.eye(6, dtype=x.dtype).expand(2, 6, 6)) < 1e-12
-    for ridge in (0.0, -1.0):
-        with pytest.raises(ValueError, match=f"ridge = {ridge}; use a larger"):
+    for ridge, way in ((0.0, "use a larger ridge"), (-1.0, "it must be a number of at least 0")):
+        with pytest.raises(ValueError, match=f"ridge = {ridge}; {way}"):
             whitening(x, ridge)
 
 

@@ -18,9 +18,9 @@ from packaging.requirements import Requirement
 
 import mmcl
 from mmcl.notebook.claims import claims_of
-from mmcl.reports import places, statements
+from mmcl.reports import index, places, statements
 from mmcl.reports.page import figures
-from mmcl.reports.parameters import choose_parameters, parameters_of
+from mmcl.reports.parameters import UsageError, choose_parameters, parameters_of
 
 ROOT = Path(mmcl.__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -42,6 +42,12 @@ def claims(committed):
     return {c.id: c for notebook in committed.values() for c in claims_of(notebook)}
 
 
+def conda_entries():
+    """What ``environment.yml`` takes from conda-forge, and what by pip."""
+    *conda, pip = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    return conda, pip["pip"]
+
+
 @pytest.mark.parametrize("wanted", RANGES, ids=lambda r: r.name)
 def test_the_lock_and_the_conda_environment_are_within_the_ranges_of_the_project(wanted):
     pinned = [r for r in LOCK if r.name == wanted.name]
@@ -50,18 +56,19 @@ def test_the_lock_and_the_conda_environment_are_within_the_ranges_of_the_project
         (version,) = pin.specifier
         assert version.operator == "=="
         assert wanted.specifier.contains(version.version)
-    conda = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
-    entries = [entry.split(" ") for entry in conda if isinstance(entry, str)]
+    conda, pip = conda_entries()
+    entries = [entry.split(" ") for entry in (*conda, *pip)]
     (found,) = [rest for name, *rest in entries if name == CONDA_NAMES.get(wanted.name, wanted.name)]
     assert found[0] == str(wanted.specifier)
 
 
 def test_the_conda_environment_asks_for_nothing_else_and_for_a_cpu_build():
-    conda = yaml.safe_load((ROOT / "environment.yml").read_text())
-    names = {entry.split(" ")[0] for entry in conda["dependencies"] if isinstance(entry, str)}
-    assert names == {CONDA_NAMES.get(r.name, r.name) for r in RANGES} | {"python", "make", "pip"}
-    assert "pytorch ==2.13.0 cpu*" in conda["dependencies"]
-    assert conda["channels"] == ["conda-forge", "nodefaults"]
+    conda, pip = conda_entries()
+    names = {entry.split(" ")[0] for entry in (*conda, *pip)}
+    assert names == {CONDA_NAMES.get(r.name, r.name) for r in RANGES} | {"python", "make", "pip", "-e"}
+    assert pip == ["axe-core-python >=0.1", "-e ."]  # the first is not on conda-forge
+    assert "pytorch ==2.13.0 cpu*" in conda
+    assert yaml.safe_load((ROOT / "environment.yml").read_text())["channels"] == ["conda-forge", "nodefaults"]
 
 
 def test_the_lock_is_exact_and_free_of_cuda_and_of_indexes():
@@ -75,6 +82,42 @@ def test_the_lock_is_exact_and_free_of_cuda_and_of_indexes():
 def test_the_versions_of_the_software_agree():
     assert PROJECT["version"] == mmcl.__version__
     assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == mmcl.__version__
+
+
+def test_the_citation_has_what_the_format_asks_for():
+    """cffconvert --validate agrees; it cannot be in the lock, since it wants an older jsonschema than Jupyter."""
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert {"cff-version", "message", "title", "authors"} <= set(cited)
+    assert cited["cff-version"] == "1.2.0"
+    paper = cited["preferred-citation"]
+    assert {"type", "title", "authors"} <= set(paper)
+    assert paper["type"] == "conference-paper"
+    assert (paper["start"], paper["end"], paper["volume"]) == (4348, 4380, 206)
+    assert all({"given-names", "family-names"} == set(author) for author in paper["authors"])
+    assert all({"type", "value"} <= set(identifier) for identifier in paper["identifiers"])
+
+
+def test_the_site_is_published_from_where_make_writes_it():
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "site.yml").read_text())
+    assert workflow["permissions"] == {"contents": "read", "pages": "write", "id-token": "write"}
+    steps = workflow["jobs"]["site"]["steps"]
+    assert any(step.get("run") == "make -j2 site" for step in steps)
+    (folder,) = [step["with"]["path"] for step in steps if "upload-pages-artifact" in step.get("uses", "")]
+    recipe = re.search(r"^site: reports .*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(), re.M)[1]
+    assert f"mkdir -p {folder} && cp $(HTML) $(REPORTS)/index.html $(REPORTS)/ledger.html {folder}" in recipe
+
+
+def test_binder_and_colab_find_what_the_links_of_the_index_promise():
+    """Binder builds ``environment.yml`` at the root; Colab opens a notebook of the repository."""
+    html = index.index({SOURCES[0].stem: None}, "default", repository="some-one/a.name")
+    binder, colab = re.findall(r'href="(https://(?:mybinder|colab)[^"]*)"', html)
+    assert binder == f"https://mybinder.org/v2/gh/some-one/a.name/HEAD?labpath=notebooks/{SOURCES[0].stem}.ipynb"
+    assert colab.endswith(f"/github/some-one/a.name/blob/main/notebooks/{SOURCES[0].stem}.ipynb")
+    assert SOURCES[0].with_suffix(".ipynb").is_file()
+    assert "-e ." in conda_entries()[1]
+    assert not [name for name in ("binder", ".binder", "runtime.txt", "Dockerfile") if (ROOT / name).exists()]
+    with pytest.raises(UsageError, match="owner/name"):
+        index.index({}, "default", repository='a/b"><script>')
 
 
 def test_make_help_lists_every_target_a_user_would_type():
@@ -98,7 +141,7 @@ def test_profiles_name_existing_notebooks():
 
 
 def test_committed_notebooks_show_their_outputs_and_are_small(committed):
-    assert sum(s.with_suffix(".ipynb").stat().st_size for s in SOURCES) < 3e6
+    assert sum(s.with_suffix(".ipynb").stat().st_size for s in SOURCES) < 4e6
     for name, notebook in committed.items():
         assert set(notebook.metadata) <= {"kernelspec", "jupytext"}, name
         code = [c for c in notebook.cells if c.cell_type == "code"]
@@ -117,6 +160,22 @@ def test_claim_ids_are_unique(committed):
 def test_what_the_registry_names_exists(committed, claims):
     """Chapters, sections, functions, tests and claims; a wrong verdict or ``rests_on`` is refused when it is read."""
     assert statements.problems(statements.read(REGISTRY), ROOT, committed, claims) == []
+
+
+def numbers_in(text: str) -> set[str]:
+    """What identifies statements of the paper in a text: 7.1, (ii), Algorithm 2, Figure 1, ..."""
+    return set(re.findall(r"\d+\.\d+|\(ii\)|(?:Algorithm|Figure|Table) \d", text))
+
+
+@pytest.mark.parametrize("statement", [s for s in statements.read(REGISTRY) if s.part == "paper"], ids=lambda s: s.id)
+def test_a_sentence_of_the_chapter_gives_the_verdict_of_the_registry(statement):
+    text = (ROOT / "notebooks" / f"{statement.chapter}.py").read_text("utf-8")
+    said = re.findall(r"\*\*So\*\* \((.*?: [a-z ]+)\): ", re.sub(r'"\s*f?"', "", text), flags=re.S)
+    clauses = [clause.rsplit(": ", 1) for one in said for clause in one.split("; ")]
+    assert statement.verdict in [
+        verdict for names, verdict in clauses if numbers_in(names) & numbers_in(statement.number)
+    ], (statement.number, clauses)
+
 
 
 def test_the_table_of_the_readme_is_current(committed, claims):

@@ -75,7 +75,7 @@ def test_error_scales_as_one_over_share_of_right_pairs_and_root_n():
 
 def test_no_right_pair_leaves_nothing_to_predict():
     p = spiked(20, 6, 5, 2)
-    with pytest.raises(ValueError, match="wrong_share = 1"):
+    with pytest.raises(ValueError, match="1 - wrong_share = 0"):
         multimodal_error(p.u1, p.u2, p.noise, p.noise_tilde, 10, wrong_share=1)
 
 

@@ -97,7 +97,7 @@ def test_bad_edges_temperatures_and_nu_are_named():
         ({"nu": 0.9}, "nu = 0.9; it must be a number of at least 1"),
         ({"edges": torch.zeros(3, 3, dtype=torch.int64)}, "edges of shape"),
         ({"edges": torch.zeros(0, 2, dtype=torch.int64)}, "m >= 1"),
-        ({"edges": torch.zeros(3, 2)}, "integer"),
+        ({"edges": torch.full((3, 2), 0.5)}, "integer"),
     ):
         with pytest.raises(ValueError, match=message):
             UnpairedLoss(**arguments)

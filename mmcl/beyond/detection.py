@@ -8,6 +8,7 @@ import torch
 from scipy.stats import false_discovery_control
 from torch import Tensor
 
+from mmcl._checks import alike, fraction, has_encoders, one_of
 from mmcl.beyond.cross_fit import CrossFit, cross_fit, shrunk
 from mmcl.beyond.matching import EDGE_RULES, Scores, log_odds
 from mmcl.beyond.ratio import SCORES, EncoderPair, Ratio, density_ratio, gaussian_ratio
@@ -52,6 +53,7 @@ def calibrate(fit: EncoderPair, x: Tensor, x_tilde: Tensor, folds: int = 5) -> R
         >>> [round(float(r.correlations.mean()), 1) for r in (plain, ours)]  # 0.8 on new pairs
         [0.9, 0.8]
     """
+    has_encoders(fit)
     rank = fit.g1.shape[-2]
     p = cross_fit(x, x_tilde, torch.empty(0, fit.g1.shape[-1]), torch.empty(0, fit.g2.shape[-1]), rank, folds)
     return calibrated(fit, p, torch.empty(0, 2, dtype=torch.int64))
@@ -83,7 +85,7 @@ def score_matrix(fit: EncoderPair, x: Tensor, x_tilde: Tensor) -> Tensor:
         >>> torch.equal(s.argmax(1), torch.arange(20))
         True
     """
-    a, b = density_ratio(fit, x, x_tilde)
+    a, b = density_ratio(fit, *alike(x=x, x_tilde=x_tilde))
     return a @ b.mT
 
 
@@ -137,6 +139,7 @@ def detect_pairs(
     Reference: V. Vovk, Cross-conformal predictors, 2015 (the p-values); Bates, Candes, Lei, Romano, Sesia, Testing for
     outliers with conformal p-values, Annals of Statistics 2023 (with Benjamini-Hochberg); chapter 13_detection_limits.
     """
+    has_encoders(fit)
     p = cross_fit(x, x_tilde, x_unpaired, x_tilde_unpaired, fit.g1.shape[-2], folds)
     before = getattr(fit, "pairs", torch.empty(0, 2, dtype=torch.int64))
     if len(before) and bool((before.amax(0) >= torch.tensor([len(p.more), len(p.more_tilde)])).any()):
@@ -146,11 +149,10 @@ def detect_pairs(
 
 def checked(fdr: float | None, rule: str, score: str) -> tuple[float | None, Callable, Callable]:
     """The three arguments, names replaced by functions."""
-    if fdr is not None and not 0 < fdr < 1:
-        raise ValueError(f"fdr = {fdr}; use None, or a share between 0 and 1 such as 0.05")
-    for what, name, table in (("rule", rule, EDGE_RULES), ("score", score, SCORES)):
-        if name not in table:
-            raise ValueError(f"{what} = {name!r}; use one of {', '.join(table)}")
+    if fdr is not None:
+        fraction(fdr=fdr)
+    one_of(EDGE_RULES, rule=rule)
+    one_of(SCORES, score=score)
     return fdr, EDGE_RULES[rule], SCORES[score]
 
 

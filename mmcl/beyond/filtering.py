@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mmcl._blocks import BLOCK, row_blocks
-from mmcl._checks import paired, rank_at_most
+from mmcl._checks import finite, paired, rank_at_most
 from mmcl.covariance import balanced_factors, truncated_svd
 
 
@@ -65,8 +65,8 @@ def filtered_fit(x: Tensor, x_tilde: Tensor, rank: int, threshold: float = 0.5) 
     rank = rank_at_most(rank, d1, x_tilde.shape[-1])
     if n < 4:
         raise ValueError(f"n = {n} pairs; each half needs at least 2, so give 4 or more")
-    if math.isnan(threshold):
-        raise ValueError("threshold is NaN; use a number such as 0 or 0.5, or -inf to keep all pairs")
+    if threshold != -math.inf:
+        finite(threshold=threshold)
     halves = range(n // 2), range(n // 2, n)
     shift = [a[..., : min(n, 1000), :].double().mean(-2, keepdim=True) for a in (x, x_tilde)]
     teachers = [_teacher(_gram(_walk(x, x_tilde, half, shift)), d1, rank, threshold) for half in halves]

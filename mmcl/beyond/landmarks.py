@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import embedding_bag
 
 from mmcl._blocks import row_blocks
-from mmcl._checks import all_finite, as_rows, at_least, rank_at_most
+from mmcl._checks import all_finite, as_rows, as_seed, at_least, rank_at_most
 
 BLOCK = 8_192_000  # distances of rows to landmarks that are held at a time, 64 MB
 
@@ -75,6 +75,7 @@ def landmark_features(
     dimension = rank_at_most(dimension, landmarks - 1)
     if landmarks > min(len(x), sample):
         raise ValueError(f"landmarks = {landmarks}; there are {min(len(x), sample)} rows to find them among")
+    seed = as_seed(seed)
     chosen = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))[:sample]
     means = KMeans(landmarks, init="random", n_init=1, max_iter=10, random_state=seed).fit(x[chosen].numpy())
     centres = torch.as_tensor(means.cluster_centers_, dtype=x.dtype)

@@ -6,7 +6,7 @@ import torch
 from sklearn.cluster import KMeans
 from torch import Tensor
 
-from mmcl._checks import at_least, paired, positive
+from mmcl._checks import as_seed, at_least, paired, positive
 
 FLOOR = 0.01  # smallest probability of a class that a regression may claim
 
@@ -58,6 +58,8 @@ def detect_classes(
     x, x_tilde = paired(x, x_tilde)
     at_least(2, classes=classes)
     at_least(1, starts=starts)
+    at_least(0, moves=moves)
+    seed = as_seed(seed)
     positive(ridge=ridge)
     smoothers, joined = [_leave_one_out(a, ridge) for a in (x, x_tilde)], torch.cat([x, x_tilde], 1)
 

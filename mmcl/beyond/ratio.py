@@ -7,7 +7,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from mmcl._checks import paired
+from mmcl._checks import has_encoders, paired
 
 
 class EncoderPair(Protocol):
@@ -70,6 +70,7 @@ def gaussian_ratio(fit: EncoderPair, x: Tensor, x_tilde: Tensor) -> Ratio:
         [0.8, 0.8]
     """
     x, x_tilde = paired(x, x_tilde)
+    has_encoders(fit)
     r = fit.g1.shape[-2]
     if x.shape[-2] <= r:
         raise ValueError(f"n = {x.shape[-2]} pairs; a density ratio in r = {r} dimensions needs more than {r}")

@@ -3,8 +3,12 @@
 import hashlib
 import inspect
 import io
+import sys
 import threading
+import zipfile
+import zlib
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from mmcl._checks import at_least, positive
+from mmcl._checks import as_seed, at_least, positive
 from mmcl._files import write_whole
 from mmcl.experiments.images import cache_folder
 
@@ -76,6 +80,7 @@ def train_autoencoder(
     at_least(1, epochs=epochs)
     at_least(2, batch_size=batch_size)
     positive(lr=lr)
+    seed = as_seed(seed)
     x = _pixels(images)
     with SEEDING, torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -118,13 +123,29 @@ def codes(
     for a in (images, images_test):
         key.update(np.ascontiguousarray(a).tobytes())
     path = cache_folder() / f"codes-{key.hexdigest()[:16]}.npz"
+    if (kept := _kept(path, len(images), len(images_test))) is not None:
+        return kept
+    model = train_autoencoder(images, seed=seed, progress=progress, **settings)
+    train, test = encode(model, images), encode(model, images_test)
+    whole = io.BytesIO()
+    np.savez(whole, train=train.numpy(), test=test.numpy())
+    write_whole(path, whole.getvalue())
+    return train, test
+
+
+def _kept(path: Path, n: int, m: int) -> tuple[Tensor, Tensor] | None:
+    """The codes (n, 16) and (m, 16) in a file of the cache, or None if it is not there or, which is said, not whole."""
     if not path.is_file():
-        model = train_autoencoder(images, seed=seed, progress=progress, **settings)
-        whole = io.BytesIO()
-        np.savez(whole, train=encode(model, images).numpy(), test=encode(model, images_test).numpy())
-        write_whole(path, whole.getvalue())
-    with np.load(path) as kept:
-        return torch.from_numpy(kept["train"]), torch.from_numpy(kept["test"])
+        return None
+    try:
+        with np.load(io.BytesIO(path.read_bytes())) as kept:
+            train, test = torch.from_numpy(kept["train"]), torch.from_numpy(kept["test"])
+        if (train.shape, test.shape) == ((n, CODE), (m, CODE)) and train.dtype == test.dtype == torch.float64:
+            return train, test
+    except (OSError, EOFError, ValueError, TypeError, LookupError, zipfile.BadZipFile, zlib.error):
+        pass
+    print(f"mmcl: {path} is not whole and is made anew", file=sys.stderr)
+    return None
 
 
 def _source() -> str:
@@ -135,6 +156,6 @@ def _source() -> str:
 
 def _pixels(images: Tensor) -> Tensor:
     images = torch.as_tensor(images)
-    if images.ndim != 3 or images.shape[1:] != (28, 28):
+    if images.ndim != 3 or images.shape[1:] != (28, 28) or not len(images):
         raise ValueError(f"images have shape {tuple(images.shape)}; give (n, 28, 28) grey levels")
     return images.unsqueeze(1)

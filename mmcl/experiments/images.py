@@ -34,6 +34,7 @@ MIRRORS = {  # name of the data set -> folders on the web, tried in turn
         "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
     ),
 }
+DIMENSIONS, LARGEST = 3, 60_000 * 28 * 28  # of an official file
 TIMEOUT = (3, 30)  # seconds to find a mirror, and to wait for its next bytes
 
 
@@ -89,23 +90,30 @@ def read_idx(path: str | os.PathLike, md5: str | None = None) -> np.ndarray:
         numpy uint8 array of the shape in the header.
 
     Raises:
-        ValueError: if the file is truncated, has another format, or its md5 differs.
+        ValueError: if the file is truncated, has another format, is larger than any official one, or its md5 differs.
     """
-    raw = Path(path).read_bytes()
+    mend = "put the official file in its place"
+    with open(path, "rb") as plain:
+        zipped = plain.read(2) == b"\x1f\x8b"
     try:
-        raw = gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw
-    except (EOFError, OSError, ValueError, zlib.error) as error:
-        raise ValueError(f"{path} is truncated or corrupt ({error}); put the official file in its place") from None
-    if len(raw) < 4 or raw[:3] != b"\0\0\x08" or len(raw) < 4 + 4 * raw[3]:
-        raise ValueError(f"{path} is not an idx file of unsigned bytes; put the official file in its place")
-    shape = [int.from_bytes(raw[4 + 4 * i : 8 + 4 * i]) for i in range(raw[3])]
-    values = np.frombuffer(raw, np.uint8, offset=4 + 4 * len(shape))
-    if values.size != math.prod(shape):
-        problem = f"holds {values.size:,} of the {math.prod(shape):,} bytes in its header"
-        raise ValueError(f"{path} {problem}; put the official file in its place")
-    if md5 and hashlib.md5(raw, usedforsecurity=False).hexdigest() != md5:
-        raise ValueError(f"{path} is not the official file: its md5 is not {md5}; put the official file in its place")
-    return values.reshape(shape)
+        with gzip.open(path) if zipped else open(path, "rb") as file:
+            head = file.read(4)
+            sizes = file.read(4 * min(head[3], DIMENSIONS)) if len(head) == 4 else b""
+            if head[:3] != b"\0\0\x08" or not sizes or len(sizes) != 4 * head[3]:
+                raise ValueError(f"{path} is not an idx file of unsigned bytes; {mend}")
+            shape = [int.from_bytes(sizes[i : i + 4]) for i in range(0, len(sizes), 4)]
+            count = math.prod(shape)
+            if count > LARGEST:
+                raise ValueError(f"{path} is to hold {count:,} bytes, more than {LARGEST:,}; {mend}")
+            raw = file.read(count + 1)  # no more, however much a small file unpacks to
+    except (EOFError, OSError, zlib.error) as error:
+        raise ValueError(f"{path} is truncated or corrupt ({error}); {mend}") from None
+    if len(raw) != count:
+        held = f"{len(raw):,} of" if len(raw) < count else "more than"
+        raise ValueError(f"{path} holds {held} the {count:,} bytes in its header; {mend}")
+    if md5 and hashlib.md5(head + sizes + raw, usedforsecurity=False).hexdigest() != md5:
+        raise ValueError(f"{path} is not the official file: its md5 is not {md5}; {mend}")
+    return np.frombuffer(raw, np.uint8).reshape(shape)
 
 
 def _load(name: str, folder: str | os.PathLike | None) -> Labelled:

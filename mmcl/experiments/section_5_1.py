@@ -131,6 +131,8 @@ def runs() -> list[Setting]:
     found = [Setting(0.3, seed=seed, steps=steps) for seed, steps in enumerate((50, 600, 25, 25))]
     found += [Setting(0.3, schedule="constant rate", seed=1, steps=50)]
     found += [Setting(0.35, steps=600), Setting(0.25, seed=1, steps=25)]
+    found += [Setting(0.3, schedule="constant rate", seed=1, steps=120), Setting(0.2, steps=120)]
+    found += [Setting(0.4, steps=600), Setting(0.3, 10, "algorithm 2", steps=60)]
     plain = Setting(0.0, schedule="constant rate", rows="random")
     found += [replace(plain, images=10, steps=200), replace(plain, steps=60)]
     for seed in (0, 1):

@@ -6,6 +6,7 @@ import torch
 from sklearn.decomposition import PCA
 from torch import Tensor
 
+from mmcl._checks import at_least, one_of
 from mmcl.experiments.digits import digits_views
 from mmcl.experiments.images import Unavailable, load_fashion_mnist, load_mnist
 from mmcl.experiments.labelled import Labelled
@@ -52,7 +53,7 @@ def load_source(kind: str = "auto", rows: int = 60_000, tests: int = 10_000, see
         Source.
 
     Raises:
-        ValueError: if there is no such kind.
+        ValueError: if there is no such kind, or a number is out of range.
         Unavailable: if "mnist" is asked for and cannot be had.
 
     Example:
@@ -60,8 +61,8 @@ def load_source(kind: str = "auto", rows: int = 60_000, tests: int = 10_000, see
         >>> source.names, source.first.rows.shape
         (('digits, white squares', 'digits, black squares'), torch.Size([900, 32]))
     """
-    if kind not in KINDS:
-        raise ValueError(f"kind = {kind!r}; use one of {', '.join(KINDS)}")
+    one_of(KINDS, kind=kind)
+    at_least(1, rows=rows, tests=tests)
     note = ""
     if kind != "digits":
         try:
@@ -94,6 +95,7 @@ def components(images: Labelled, count: int) -> Labelled:
     Returns:
         Labelled with rows (n, count) and rows_test (m, count), float64.
     """
+    at_least(1, count=count)
     flat, flat_test = (a.reshape(len(a), -1).double().numpy() for a in (images.rows, images.rows_test))
     pca = PCA(min(count, flat.shape[1] - 1), whiten=True, svd_solver="covariance_eigh").fit(flat)
     rows, rows_test = (torch.from_numpy(pca.transform(a)) for a in (flat, flat_test))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import math
 import re
 import textwrap
@@ -12,6 +10,8 @@ from dataclasses import asdict, dataclass
 from html import escape
 
 from IPython.display import display
+
+from mmcl.notebook.figures import show as show  # chapters take it from here
 
 CLAIM_MIME = "application/vnd.mmcl.claim+json"
 NUMBER_MIME = "application/vnd.mmcl.number+json"
@@ -193,28 +193,6 @@ def record(id: str, statement: str, value) -> None:
     data = {"id": id, "statement": statement, "measured": measured if math.isfinite(measured) else str(measured)}
     plain = f"[{id}] {statement}: {_number(measured)}"
     display({"text/plain": plain, "text/html": html, NUMBER_MIME: data}, raw=True)
-
-
-def show(fig, alt: str) -> None:
-    """Show a matplotlib figure as a PNG that carries its alternative text, and close it.
-
-    Args:
-        fig: the matplotlib figure.
-        alt: one sentence with what is to be seen, for readers who do not see it.
-
-    Raises:
-        ValueError: if ``alt`` is empty.
-    """
-    alt = " ".join(alt.split())
-    if not alt:
-        raise ValueError("show needs alt: one sentence that says what the figure shows")
-    import matplotlib.pyplot as plt  # slow to import, and only notebooks show figures
-
-    png = io.BytesIO()
-    fig.savefig(png, format="png", dpi=100, bbox_inches="tight", metadata={"Software": None})
-    plt.close(fig)
-    data = {"image/png": base64.b64encode(png.getvalue()).decode(), "text/plain": alt}
-    display(data, metadata={"image/png": {"alt": alt}}, raw=True)
 
 
 def claims_of(notebook) -> list[Claim]:

@@ -13,7 +13,7 @@ from mmcl.practice.contrast import contrast
 from mmcl.practice.inputs import View, as_pair, as_view, row_slices, usable_rows
 from mmcl.practice.permutation import permutation_test
 from mmcl.practice.scaling import scaled_rows, scalings
-from mmcl.practice.selection import check_parameters, encode, loss_of, partner_score, settings
+from mmcl.practice.selection import check_parameters, encode, folds_for, loss_of, partner_score, settings
 from mmcl.practice.streaming import Moments, Tally, tally
 
 
@@ -152,7 +152,7 @@ class MMCL(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
         check_parameters(self)
         pair = as_pair(X, y)
         pair = self._known(pair[0], reset=before is None), self._known(pair[1], reset=before is None)
-        counted = Tally(self.scale, self.random_state) if before is None else before.copy()
+        counted = Tally(self.scale, self.random_state, folds_for(self)) if before is None else before.copy()
         counted = tally(pair, counted, self.drop_missing)
         total = counted.total()
         rank, ridge, self.selection_ = settings(self, counted, lambda: self._tested_rank(pair, total, before))

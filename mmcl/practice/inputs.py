@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mmcl._blocks import row_blocks
 
-ENTRIES = 2**18  # of a block of one modality, 1 MB in float32: it stays in the cache
+ENTRIES = 2**19  # of a block of one modality, 2 MB in float32: small enough for the cache, large enough for Python
 NAMED = 5  # rows that an error names
 
 

@@ -18,6 +18,7 @@ from mmcl.spectral import closed_form
 if TYPE_CHECKING:
     from mmcl.practice.estimator import MMCL
 
+FOLDS = 3
 RIDGES: tuple[float, ...] = (1e-4, 1e-3, 0.01, 0.03, 0.1, 0.3, 1.0)
 RANKS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 
@@ -82,6 +83,11 @@ def check_parameters(model: "MMCL") -> None:
     at_least(1, max_steps=model.max_steps)
 
 
+def folds_for(model: "MMCL") -> int:
+    """`FOLDS` if the rank or the ridge is to be chosen, 1 otherwise."""
+    return FOLDS if model.n_components == "auto" or (model.ridge == "auto" and model.scale == "whiten") else 1
+
+
 def loss_of(model: "MMCL", tau: float) -> ContrastiveLoss:
     """The estimator's loss, at this temperature if its kind has one."""
     if isinstance(model.loss, ContrastiveLoss):
@@ -107,7 +113,7 @@ def settings(model: "MMCL", tally: Tally, tested_rank: Callable[[], int]) -> tup
         ridges = ridges[:1]
     if len(ranks) * len(ridges) == 1:
         return ranks[0], ridges[0], []
-    if total.n < 4 * tally.folds:
+    if total.n < 4 * tally.folds or tally.folds == 1:
         return ranks[-1], ridges[-1] if model.ridge == "auto" else ridges[0], []
     found = select_linear(tally, model.scale, ridges, ranks)
     return int(found.best["n_components"]), found.best["ridge"], [found]
@@ -118,7 +124,7 @@ def select_linear(tally: Tally, scale: str, ridges: tuple[float, ...], ranks: tu
     fold, one singular value decomposition a ridge, and the retrieval of the rows held out a rank."""
     columns = []
     for k in range(tally.folds):
-        train, (x, x_tilde, _) = tally.total(without=k), tally.kept[k]
+        train, (x, x_tilde) = tally.total(without=k), tally.held_out(k)
         pair = x.double() - train.mean, x_tilde.double() - train.mean_tilde
         found = []
         for scaling in scalings(train, scale, ridges):

@@ -1,5 +1,6 @@
 """Means and second moments of pairs in one pass over blocks of rows: added up, merged, on one machine or a cluster."""
 
+import math
 import operator
 from dataclasses import dataclass, field, replace
 from functools import reduce
@@ -39,8 +40,7 @@ class Moments:
 
     @property
     def finite(self) -> bool:
-        parts = self.mean, self.mean_tilde, self.cross, self.own, self.own_tilde
-        return bool(torch.isfinite(torch.stack([part.sum() for part in parts])).all())
+        return math.isfinite(self.cross.sum() + self.own.sum() + self.own_tilde.sum())
 
     def __add__(self, other: "Moments") -> "Moments":
         n = self.n + other.n
@@ -78,7 +78,7 @@ def moments(x: Tensor, x_tilde: Tensor, scale: str, near: tuple[Tensor, Tensor] 
     a, b = x.to(dtype), x_tilde.to(dtype)
     means = [(c.new_ones(1, n) @ c)[0] / n for c in (a, b)]  # a matrix product: twice as fast as mean
     left = [m.double() for m in means]  # still to be taken off
-    if near is None or any(bool((m.abs() > most).any()) for m, most in zip(means, near, strict=True)):
+    if near is None or not all(bool((m.abs() <= most).all()) for m, most in zip(means, near, strict=True)):
         a, b, left = a - means[0], b - means[1], [torch.zeros_like(m) for m in left]
     if scale == "whiten":
         own = [torch.addr((c.mT @ c).double(), m, m, alpha=-n) for c, m in zip((a, b), left, strict=True)]
@@ -97,12 +97,13 @@ class Tally:
     Attributes:
         scale: of the estimator; it decides which moments are needed.
         seed: of the rows that are kept.
-        folds: into which the rows are dealt.
+        folds: into which the rows are dealt; 1 where nothing is to be chosen, and then no rows are kept.
         seen: rows so far.
         dropped: rows left out for missing values.
         near: means up to here are taken off after the product, see `moments`; from the first block.
-        moments: one a fold.
-        kept: (x, x~, keys) a fold: the `HELD_OUT` rows of smallest random key, a uniform sample of the fold.
+        moments: those of each fold.
+        kept: rows (x, x~, keys) of each fold; the `HELD_OUT` of smallest random key are a uniform sample.
+        bound: no key above it can be among these any more.
     """
 
     scale: str
@@ -111,8 +112,9 @@ class Tally:
     seen: int = 0
     dropped: int = 0
     near: tuple[Tensor, Tensor] | None = None
-    moments: list[Moments] = field(default_factory=list)
-    kept: list[tuple[Tensor, Tensor, Tensor]] = field(default_factory=list)
+    moments: dict[int, Moments] = field(default_factory=dict)
+    kept: dict[int, list[tuple[Tensor, Tensor, Tensor]]] = field(default_factory=dict)
+    bound: dict[int, float] = field(default_factory=dict)
 
     def add(self, x: Tensor, x_tilde: Tensor) -> bool:
         """Count in a block of rows; False, and nothing counted, if a value is not finite."""
@@ -121,49 +123,54 @@ class Tally:
         if start >= DEALT and len(self.moments) == every:
             dealt = [(start // len(x) % every, slice(None))]
         parts = [(k, x[here], x_tilde[here]) for k, here in dealt if len(x[here])]
-        if self.near is None and len(x) > 1:
-            self.near = NEAR * x.std(0), NEAR * x_tilde.std(0)
         found = [moments(a, b, self.scale, self.near) for _, a, b in parts]
         if not all(m.finite for m in found):
             return False
+        if self.near is None and len(x) > 1:
+            self.near = NEAR * x.std(0), NEAR * x_tilde.std(0)
         for (k, a, b), more in zip(parts, found, strict=True):
-            self.moments[k : k + 1] = [self.moments[k] + more if k < len(self.moments) else more]
-            self._keep(k, a, b, start)
+            self.moments[k] = self.moments[k] + more if k in self.moments else more
+            if every > 1:
+                self._keep(k, a, b, start)
         self.seen += len(x)
         return True
 
     def _keep(self, k: int, x: Tensor, x_tilde: Tensor, start: int) -> None:
+        """Collect the rows whose keys may be among the least; sort out which are when there are many."""
         generator = torch.Generator().manual_seed((self.seed * 1_000_003 + start * self.folds + k) % 2**63)
         keys = torch.rand(len(x), generator=generator, dtype=torch.float64)
-        if k == len(self.kept):
-            self.kept.append(_least((x, x_tilde, keys)))
-            return
-        if len(self.kept[k][2]) == HELD_OUT:
-            here = (keys < self.kept[k][2].max()).nonzero()[:, 0]
-            x, x_tilde, keys = x[here], x_tilde[here], keys[here]
-        self.kept[k] = _least(self.kept[k], (x, x_tilde, keys))
+        here = (keys < self.bound.get(k, 1.0)).nonzero()[:, 0]
+        parts = [*self.kept.get(k, []), (x[here], x_tilde[here], keys[here])]
+        if sum(len(part[2]) for part in parts) > 2 * HELD_OUT:
+            parts = [_least(parts)]
+            self.bound[k] = float(parts[0][2].max())
+        self.kept[k] = parts
 
     def __add__(self, other: "Tally") -> "Tally":
         """That of both sets of rows."""
-        moments, kept = [], []
-        for k in range(max(len(self.moments), len(other.moments))):
-            parts = [t for t in (self, other) if k < len(t.moments)]
-            moments.append(reduce(operator.add, (t.moments[k] for t in parts)))
-            kept.append(_least(*(t.kept[k] for t in parts)))
-        seen, dropped = max(self.seen, other.seen), self.dropped + other.dropped
-        return replace(self, moments=moments, kept=kept, seen=seen, dropped=dropped, near=self.near or other.near)
+        both = self.copy()
+        for k, more in other.moments.items():
+            both.moments[k] = both.moments[k] + more if k in both.moments else more
+        for k, parts in other.kept.items():
+            both.kept[k] = [_least([*both.kept.get(k, []), *parts])]
+            both.bound.pop(k, None)
+        both.seen, both.dropped = max(self.seen, other.seen), self.dropped + other.dropped
+        return both
 
     def copy(self) -> "Tally":
         """One that can be added to while this one stays as it is."""
-        return replace(self, moments=list(self.moments), kept=list(self.kept))
+        return replace(self, moments=dict(self.moments), kept=dict(self.kept), bound=dict(self.bound))
 
     def total(self, without: int | None = None) -> Moments:
         """The moments of all pairs, or of those outside one fold."""
-        parts = [m for k, m in enumerate(self.moments) if k != without]
-        return sum(parts[1:], parts[0])
+        return reduce(operator.add, (m for k, m in sorted(self.moments.items()) if k != without))
+
+    def held_out(self, k: int) -> tuple[Tensor, Tensor]:
+        """Rows (x, x~) of one fold, `HELD_OUT` of them drawn at random if it has more."""
+        return _least(self.kept[k])[:2]
 
 
-def _least(*rows: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+def _least(rows: list[tuple[Tensor, Tensor, Tensor]]) -> tuple[Tensor, Tensor, Tensor]:
     """The `HELD_OUT` rows (x, x~, key) of smallest key, in the order given."""
     x, x_tilde, keys = (torch.cat([part[i] for part in rows]) for i in range(3))
     least = keys.topk(min(HELD_OUT, len(keys)), largest=False, sorted=False).indices.sort().values
@@ -190,8 +197,9 @@ def _where_they_are(pair: tuple[View, View], like: Tally, drop_missing: bool) ->
 
     def count(x: Any, y: Any, start: int) -> Tally:
         names = np.arange(start, start + len(x))
-        views = (replace(as_view(name, rows), ids=names) for name, rows in (("X", x), ("y", y)))
-        return tally(tuple(views), replace(like, moments=[], kept=[], seen=like.seen + start, dropped=0), drop_missing)  # type: ignore[arg-type]
+        views = (replace(as_view("X", x), ids=names), replace(as_view("y", y), ids=names))
+        empty = replace(like, moments={}, kept={}, bound={}, seen=like.seen + start, dropped=0)
+        return tally(views, empty, drop_missing)
 
     def merge(parts: list[Tally]) -> Tally:
         return reduce(operator.add, parts)

@@ -6,28 +6,28 @@ import argparse
 import base64
 import io
 import itertools
+import os
 import re
 import sys
 from pathlib import Path
 
-import jupytext
-import nbformat
-from nbclient.exceptions import DeadKernelError
-
 from mmcl._files import write_whole
 from mmcl.notebook.claims import claims_of, table
-from mmcl.reports import answer, page, run, statements
-from mmcl.reports.formulas import RenderError
-from mmcl.reports.parameters import UsageError, choose_parameters, find_notebook, parameters_of, spelled
+from mmcl.reports import answer, index, page, places, run, statements
+from mmcl.reports.endings import ending
+from mmcl.reports.parameters import choose_parameters, find_notebook, parameters_of, spelled
+from mmcl.reports.reading import DamagedError, UsageError, read_chapter, read_ipynb, read_run
 
 _NB = "02, 02_robustness, or the path of a .py file"
 
 
 def _parameters(args) -> int:
     source = find_notebook(args.notebook)
-    allowed = parameters_of(jupytext.read(source))
+    allowed = parameters_of(read_chapter(source))
     rows = [(p.name, " | ".join(p.types), spelled(p.default), p.meaning) for p in allowed.values()]
-    widths = [max(len(row[i]) for row in rows) for i in range(3)]
+    widths = [max((len(row[i]) for row in rows), default=0) for i in range(3)]
+    if not rows:
+        print(f"{source.stem} has no parameters")
     for row in rows:
         print("  ".join([*(text.ljust(w) for text, w in zip(row, widths, strict=False)), row[3]]))
     return 0
@@ -65,7 +65,7 @@ def _sweep(args) -> int:
         )
         raise UsageError(f"{what}, as in: sweep 02 grid.yaml -j 2")
     written, answers = sweep.sweep(
-        find_notebook(args.notebook), args.grid, args.o, args.profile, args.j, args.scheduler
+        find_notebook(args.notebook), args.grid, args.o, args.profile, args.j, args.scheduler, args.limit
     )
     stopped = sum(a["stopped"] for a in answers)
     failing = sum(bool(a["problem"]) for a in answers) - stopped
@@ -74,6 +74,16 @@ def _sweep(args) -> int:
             print(f"{number} of {len(answers)} points {what}", file=sys.stderr)
     print(written)
     return int(stopped + failing > 0)
+
+
+def _seeds(args) -> int:
+    from mmcl.reports import seeds
+
+    if min(args.n, args.j) < 1:
+        raise UsageError(f"-n {args.n} -j {args.j}: give at least one seed and one process")
+    sources = [find_notebook(name) for name in args.notebooks]
+    print(seeds.table([row for source in sources for row in seeds.seeds(source, args.n, args.o, args.profile, args.j)]))
+    return 0
 
 
 def _run(args) -> int:
@@ -85,17 +95,25 @@ def _run(args) -> int:
 
 def _render(args) -> int:
     argued = statements.read(args.statements) if args.statements else []
-    write_whole(args.target, page.report(nbformat.read(args.executed, 4), args.target.stem, argued))
+    chapters = places.titles(args.statements.parent) if args.statements else {}
+    write_whole(args.target, page.report(read_run(args.executed), args.target.stem, argued, chapters=chapters))
     return 0
 
 
 def _index(args) -> int:
-    notebooks = {}
+    notebooks, damaged = {}, []
     for name in args.names:
         found = [p for kind in ("run", "failed") if (p := args.build / f"{name}.{kind}.ipynb").exists()]
-        notebooks[name] = nbformat.read(found[0], 4) if found else None
+        try:
+            notebooks[name] = read_run(found[0]) if found else None
+        except DamagedError as error:
+            found[0].unlink()
+            damaged.append(str(error))
+    if damaged:
+        raise DamagedError(f"{'; '.join(damaged)}: make does")
     argued = statements.read(args.statements) if args.statements else []
-    write_whole(args.target, page.index(notebooks, args.build.name, argued))
+    write_whole(args.target, index.index(notebooks, args.build.name, argued, os.environ.get("GITHUB_REPOSITORY", "")))
+    write_whole(args.target.with_name("ledger.html"), index.ledger(notebooks, args.build.name))
     problems = {n: nb.metadata.mmcl.problem if nb else "was not run" for n, nb in notebooks.items()}
     claims = [c for nb in notebooks.values() if nb for c in claims_of(nb)]
     print("\n" + table(claims))
@@ -112,7 +130,7 @@ def _outputs(args) -> int:
 
 
 def _readme(args) -> int:
-    notebooks = {path.stem: nbformat.read(path, 4) for path in args.notebooks}
+    notebooks = {path.stem: read_ipynb(path) for path in args.notebooks}
     folder, root = args.notebooks[0].parent, args.readme.resolve().parent
     claims = {c.id: c for notebook in notebooks.values() for c in claims_of(notebook)}
     made = statements.table(statements.read(folder / "statements.yaml"), root, notebooks, claims)
@@ -149,17 +167,21 @@ def _questions(command) -> None:
     sub.add_argument("notebook", metavar="NB", help=_NB)
     sub.add_argument("grid", type=Path, metavar="GRID", help="YAML file of lines 'name: [value, value]'")
     sub.add_argument("-j", type=int, default=1, metavar="N", help="processes, one thread each (default 1)")
+    sub.add_argument("--limit", type=int, default=10_000, metavar="N", help="points at most (default 10000)")
     sub.add_argument("--scheduler", metavar="tcp://HOST:PORT", help="run on the workers of this dask cluster instead")
     _common(sub)
-
-
+    sub = command(_seeds, "run notebooks with fresh seeds and say how often each claim holds")
+    sub.add_argument("notebooks", metavar="NB", nargs="+", help=_NB)
+    sub.add_argument("-n", type=int, default=30, metavar="N", help="seeds (default 30)")
+    sub.add_argument("-j", type=int, default=1, metavar="N", help="processes, one thread each (default 1)")
+    _common(sub, profile="smoke")
     from mmcl.reports.audit import parameters
 
     parameters(command(_audit, "your own pairs: which are wrong, how many, which unpaired rows belong together"))
 
 
-def _common(sub) -> None:
-    sub.add_argument("--profile", default="default", help="profile of notebooks/profiles.yaml to begin with")
+def _common(sub, profile: str = "default") -> None:
+    sub.add_argument("--profile", default=profile, help="profile of notebooks/profiles.yaml to begin with")
     sub.add_argument("-o", type=Path, default=Path("reports"), metavar="FOLDER", help="default: reports")
 
 
@@ -195,7 +217,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command; 0 is success, 1 a claim or a cell that failed, 2 a mistake in the call."""
+    """Run one command; 0 is success, 1 a claim or a cell that failed, the rest as for `mmcl.reports.endings.ending`."""
     parser = _Parser(prog="python -m mmcl", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND", title="commands")
 
@@ -206,22 +228,13 @@ def main(argv: list[str] | None = None) -> int:
 
     _questions(command)
     _steps(command)
-    args = parser.parse_args(_joined(sys.argv[1:] if argv is None else argv))
+    words = _joined(sys.argv[1:] if argv is None else argv)
+    if wrong := [word for word in words if word != word.encode(errors="replace").decode()]:
+        parser.error(f"{os.fsencode(wrong[0])!r} is not text in UTF-8")
+    args = parser.parse_args(words)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
-    try:
-        return args.function(args)
-    except UsageError as error:
-        print(f"mmcl: {error}", file=sys.stderr)
-        return 2
-    except (RenderError, ChildProcessError) as error:
-        print(f"mmcl: {error}", file=sys.stderr)
-        return 1
-    except DeadKernelError:
-        print("mmcl: the notebook's process died, perhaps for memory; try smaller sizes", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
+    return ending(lambda: args.function(args))
 
 
 if __name__ == "__main__":

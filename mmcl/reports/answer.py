@@ -8,17 +8,22 @@ import json
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import nbformat
 
-from mmcl._files import write_whole
-from mmcl.notebook.claims import CLAIM_MIME, claims_of, numbers_of
+from mmcl._files import own_folder, write_whole
+from mmcl.notebook.claims import CLAIM_MIME, Claim, claims_of, numbers_of
 from mmcl.reports import page, statements
-from mmcl.reports.parameters import UsageError, changed, command_for, parameters_of, slug
+from mmcl.reports.parameters import changed, command_for, parameters_of, slug
+from mmcl.reports.reading import UsageError, read_json, read_text
 from mmcl.reports.run import execute
 from mmcl.reports.statements import Statement
 
 NUMBERS = ("id", "statement", "measured", "expected", "below", "above", "holds")
+
+
+SHAPE = {"parameters": dict, "changed": dict, "problem": str, "stopped": bool, "seconds": int | float}
 
 
 def answer(notebook) -> dict:
@@ -41,6 +46,20 @@ def answer(notebook) -> dict:
         "claims": [c._repr_mimebundle_()[CLAIM_MIME] | {"holds": c.holds} for c in claims],
         "numbers": list(numbers_of(notebook).values()),
     }
+
+
+def read(folder: Path) -> dict | None:
+    """The ``answer`` that lies in a folder as ``claims.json``, or None if none does or it is not whole."""
+    found: Any = read_json(folder / "claims.json")
+    try:
+        whole = all(isinstance(found[name], kind) for name, kind in SHAPE.items())
+        for data in found["claims"]:
+            Claim.from_json(data)
+        for data in found["numbers"]:
+            str(data["id"]), str(data["statement"]), float(data["measured"])
+    except (LookupError, TypeError, ValueError):
+        return None
+    return found if whole else None
 
 
 def tidy(answers, names) -> str:
@@ -86,13 +105,12 @@ def writable(folder: Path) -> None:
 def write_folder(folder: Path, files: dict[str, str]) -> None:
     """Write files into a folder that is complete from the moment it is there; one of that name is replaced."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name[:40]}.", suffix=".part") as place:
-        made = Path(place, "made")
+    with own_folder(folder.parent, f".{folder.name[:40]}.", ".part") as place:
         for name, text in files.items():
-            write_whole(made / name, text)
+            write_whole(place / "made" / name, text)
         if folder.exists():
-            folder.replace(Path(place, "old"))
-        made.replace(folder)
+            folder.replace(place / "old")
+        (place / "made").replace(folder)
 
 
 def report(source: Path, values: dict[str, object], parent: Path) -> tuple[Path, dict]:
@@ -107,7 +125,7 @@ def report(source: Path, values: dict[str, object], parent: Path) -> tuple[Path,
         The path of the HTML page, which is there whether or not the claims hold, and the ``answer``.
     """
     writable(parent)
-    notebook = execute(source.read_text("utf-8"), source, values)
+    notebook = execute(read_text(source), source, values)
     found = answer(notebook)
     stem = f"{source.stem}-{slug(found['changed'])}"
     write_folder(parent / stem, pages(notebook, stem, found, statements.beside(source)))

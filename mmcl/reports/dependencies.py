@@ -124,5 +124,12 @@ def rules(notebooks: list[Path]) -> str:
     return "\n".join([*lines, *(f"{path}:" for path in every)]) + "\n"
 
 
+def write(target: Path, notebooks: list[Path]) -> None:
+    """Write the `rules` of chapters, whole or not at all: nothing of the package is here, nor `write_whole`."""
+    part = target.with_name(f".{target.name}.part")
+    part.write_text(rules(notebooks), "utf-8")
+    part.replace(target)
+
+
 if __name__ == "__main__":
-    Path(sys.argv[1]).write_text(rules([Path(p) for p in sys.argv[2:]]), "utf-8")
+    write(Path(sys.argv[1]), [Path(p) for p in sys.argv[2:]])

@@ -10,9 +10,14 @@ from latex2mathml.converter import convert
 from markupsafe import Markup
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 
+from mmcl.reports.safe import clean
+
 
 class RenderError(ValueError):
     """A notebook cannot become an offline report; the message names the formula or the element."""
+
+
+_FUNCTIONS = "(?:log|ln|exp|sin|cos|tan|det|deg|dim|arg|ker|rank|diag|tr)"
 
 
 def _letter(match: re.Match) -> str:
@@ -40,6 +45,8 @@ def mathml(latex: str, display: str = "inline") -> str:
     html = html.replace(' xmlns="http://www.w3.org/1998/Math/MathML"', "")
     html = re.sub(r'<(m[in]) mathvariant="([a-z-]+)">(\w|&#x\w+;)</m[in]>', _letter, html)
     html = re.sub(r"<mo>(&#x0(?:2016|007C|27E8|27E9);|[|‖⟨⟩])</mo>", r'<mo stretchy="false">\1</mo>', html)
+    html = re.sub(rf"(<mi>{_FUNCTIONS}</mi>)(?=<m(?!o))", r'\1<mspace width="0.17em" />', html)
+    html = re.sub(rf"(?<=</m[in]>)(?=<mi>{_FUNCTIONS}</mi>)", '<mspace width="0.17em" />', html)
     braces = re.sub(r"\\[\\{}]", "", latex)
     unknown = re.search(r"<m[io]>(\\\w*|&|\{|\})</m[io]>", html)
     if unknown or 'linebreak="newline"' in html or braces.count("{") != braces.count("}"):
@@ -86,8 +93,8 @@ class Renderer(IPythonRenderer):
 
 
 def markdown(source: str, renderer: Renderer | None = None, inline: bool = False) -> Markup:
-    """Markdown as HTML; ``inline`` without paragraphs, ``renderer`` collects the headings."""
-    html = MarkdownWithMath(renderer or Renderer()).render(source)
+    """Markdown as HTML that runs nothing; ``inline`` without paragraphs, ``renderer`` collects the headings."""
+    html = clean(MarkdownWithMath(renderer or Renderer()).render(source))
     if inline:
         html = re.sub(r"</?p>", "", html).strip()
     html = html.replace("<table>", '<div class="scroll"><table>').replace("</table>", "</table></div>")

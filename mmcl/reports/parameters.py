@@ -11,12 +11,9 @@ import shlex
 from pathlib import Path
 from typing import NamedTuple
 
-import jupytext
 import yaml
 
-
-class UsageError(ValueError):
-    """A mistake in what was asked for, told in one sentence."""
+from mmcl.reports.reading import UsageError, read_chapter, read_mapping, read_yaml
 
 
 class Parameter(NamedTuple):
@@ -31,63 +28,37 @@ class Parameter(NamedTuple):
         return f"{self.name} ({' | '.join(self.types)}, default {spelled(self.default)})"
 
 
-class _Reader(yaml.SafeLoader):
-    """YAML in which values are what they look like: 1e-3 is a number, ``yes``, ``1:30`` and ``010`` are words."""
-
-    yaml_implicit_resolvers: dict = {}
-
-
-_NUMBER = r"[-+]?(?:(?:0|[1-9][\d_]*)(?:\.[\d_]*)?|\.\d[\d_]*)(?:[eE][-+]?\d+)?|[-+]?\.?inf|\.?nan"
-for _tag, _pattern in {
-    "bool": "true|True|false|False",
-    "null": "null|None|~|",
-    "int": r"[-+]?(?:0|[1-9][\d_]*)",
-    "float": _NUMBER,
-}.items():
-    _Reader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), None)
-_Reader.add_constructor(
-    "tag:yaml.org,2002:float",
-    lambda _, node: float(re.sub(r"_|\.(?=[in])", "", node.value)),  # .inf and .nan as well
-)
-
-
-def read_mapping(path: Path) -> dict[str, object]:
-    """A YAML file of ``name: value`` lines.
+def parameters_of(notebook) -> dict[str, Parameter]:
+    """The parameters of a notebook: names, types, literal defaults and comments of the cell tagged ``parameters``.
 
     Raises:
-        UsageError: if it cannot be read, is not YAML, or holds something else.
+        UsageError: if that cell is no Python, or a default in it no literal.
     """
-    try:
-        read = yaml.load(path.read_text("utf-8"), _Reader)
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or "it is not text"
-        raise UsageError(f"{path} is not YAML{where}: {problem}; write one 'name: value' a line") from None
-    if not isinstance(read, dict | None):
-        raise UsageError(f"{path} must hold lines 'name: value', not a {type(read).__name__}")
-    return {str(name): value for name, value in (read or {}).items()}
-
-
-def parameters_of(notebook) -> dict[str, Parameter]:
-    """The parameters of a notebook: names, types, literal defaults and comments of the cell tagged ``parameters``."""
     cell = next((c for c in notebook.cells if "parameters" in c.metadata.get("tags", [])), None)
     lines = cell.source.splitlines() if cell else []
     found = {}
-    for node in ast.parse(cell.source).body if cell else []:
+    for node in _statements(cell.source) if cell else []:
         if isinstance(node, ast.AnnAssign) and node.value is not None:
             name, types = ast.unparse(node.target), ast.unparse(node.annotation)
         elif isinstance(node, ast.Assign):
             name, types = ast.unparse(node.targets[0]), ""
         else:
             continue
-        literal = ast.literal_eval(node.value)
+        try:
+            literal = ast.literal_eval(node.value)
+        except ValueError:
+            raise UsageError(f"the default of parameter {name} is {ast.unparse(node.value)}, not a literal") from None
         kinds = [t.strip() for t in (types or type(literal).__name__.removesuffix("Type")).split("|")]
         comment = lines[node.end_lineno - 1].encode()[node.end_col_offset :].decode().strip(" #")
         found[name] = Parameter(name, tuple(kinds), literal, comment)
     return found
+
+
+def _statements(source: str) -> list:
+    try:
+        return ast.parse(source).body
+    except (SyntaxError, ValueError) as error:
+        raise UsageError(f"the parameters cell is no Python: {error}") from None
 
 
 def _fit(value: object, kind: str) -> object:
@@ -98,13 +69,22 @@ def _fit(value: object, kind: str) -> object:
     """
     kind, _, inner = kind.removesuffix("]").partition("[")
     if kind == "list" and isinstance(value, list | tuple):
-        return [_fit(v, inner) for v in value] if inner else list(value)
+        return [_fit(v, inner) if inner else _plain(v) for v in value]
     if type(value).__name__.removesuffix("Type") == kind:
         return value
-    if kind == "float" and type(value) is int:
+    if kind == "float" and type(value) is int and abs(value) < 2**1023:
         return float(value)
     if kind == "int" and type(value) is float and value.is_integer():
         return int(value)
+    raise TypeError
+
+
+def _plain(value: object) -> object:
+    """A word, a number, true, false, null, or a list of such, else TypeError."""
+    if isinstance(value, list):
+        return [_plain(v) for v in value]
+    if isinstance(value, str | int | float | None):
+        return value
     raise TypeError
 
 
@@ -117,7 +97,7 @@ def coerce(value: object, parameter: Parameter) -> object:
     read = value
     if isinstance(value, str):
         try:
-            read = yaml.load(value, _Reader) if value.strip() else value
+            read = read_yaml(value) if value.strip() else value
             read = value if isinstance(read, str) else read  # a word as it was typed
         except yaml.YAMLError:
             pass
@@ -130,7 +110,8 @@ def coerce(value: object, parameter: Parameter) -> object:
         return value
     example = {"bool": "true or false", "list": "as [1, 2]", "str": "a word"}.get(parameter.types[0].split("[")[0], "")
     types = " | ".join(parameter.types) + (f" ({example})" if example else "")
-    raise UsageError(f"parameter {parameter.name} must be {types}, got {value!r}; its default is {parameter.default!r}")
+    got = repr(value) if len(repr(value)) < 80 else f"{repr(value)[:60]}..."
+    raise UsageError(f"parameter {parameter.name} must be {types}, got {got}; its default is {parameter.default!r}")
 
 
 def find_notebook(wanted: str, folder: Path = Path("notebooks")) -> Path:
@@ -143,7 +124,8 @@ def find_notebook(wanted: str, folder: Path = Path("notebooks")) -> Path:
         return Path(wanted)
     there = {path.stem: path for path in sorted(folder.glob("[0-9][0-9]_*.py"))}
     name = Path(wanted).name.removesuffix(".py").removesuffix(".ipynb")
-    found = [n for n in there if n == name or n.split("_")[0] == name.zfill(2) or (len(name) > 2 and name in n)]
+    number = name.zfill(2) if name else None
+    found = [n for n in there if n == name or n.split("_")[0] == number or (len(name) > 2 and name in n)]
     if len(found) == 1:
         return there[found[0]]
     if not there:
@@ -168,13 +150,20 @@ def profile_values(source: Path, profile: str) -> dict[str, object]:
     """The values that ``profiles.yaml`` beside a notebook gives it in a profile; none in the profile ``default``.
 
     Raises:
-        UsageError: naming the profiles, if there is no such profile.
+        UsageError: naming the profiles, if there is no such profile; or if the file has another shape.
     """
     file = source.parent / "profiles.yaml"
     profiles: dict = {"default": {}, **(read_mapping(file) if file.exists() else {})}
     if profile not in profiles:
         raise UsageError(f"there is no profile {profile!r}; the profiles are {', '.join(profiles)}")
-    return dict((profiles[profile] or {}).get(source.stem.split("_")[0]) or {})
+    chapters = {} if profiles[profile] is None else profiles[profile]
+    there = [path.stem.split("_")[0] for path in source.parent.glob("*.py")]
+    rows = chapters.items() if isinstance(chapters, dict) else [("no chapters", chapters)]
+    for number, values in rows:
+        if number not in there or not isinstance(values, dict | None):
+            shape = """'"NN": {name: value}' with NN, in quotes, the number of a chapter beside it"""
+            raise UsageError(f"profile {profile} in {file} holds {number}: {values}; write {shape}")
+    return dict(chapters.get(source.stem.split("_")[0]) or {})
 
 
 def choose_parameters(source: Path, profile: str = "default", pairs=(), file: Path | None = None) -> dict[str, object]:
@@ -189,7 +178,7 @@ def choose_parameters(source: Path, profile: str = "default", pairs=(), file: Pa
         if not (equals and name.strip().isidentifier()):
             raise UsageError(f"{pair!r} is not name=value, as n=200")
         asked[name.strip()] = value.strip()
-    allowed = parameters_of(jupytext.read(source))
+    allowed = parameters_of(read_chapter(source))
     check_names(asked, allowed, source.stem)
     return {name: coerce(value, allowed[name]) for name, value in asked.items()}
 
@@ -207,7 +196,7 @@ def spelled(value: object) -> str:
 def command_for(notebook: str, values: dict[str, object]) -> str:
     """The command that makes the report of a notebook with these values."""
     pairs = [f"-p {shlex.quote(f'{name}={spelled(value)}')}" for name, value in values.items()]
-    return " ".join(["python -m mmcl report", notebook, *pairs])
+    return " ".join(["python -m mmcl report", shlex.quote(notebook), *pairs])
 
 
 def slug(values: dict[str, object]) -> str:

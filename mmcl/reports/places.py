@@ -11,6 +11,15 @@ from urllib.parse import quote
 from mmcl.reports.parameters import UsageError
 
 
+def titles(folder: Path) -> dict[str, str]:
+    """Chapter -> its title, of all in a folder, in order."""
+    found = {}
+    for path in sorted(folder.glob("[0-9][0-9]_*.py")):
+        title = re.search(r"^# # +(.*\S)", path.read_text("utf-8"), re.M)
+        found[path.stem] = title[1] if title else path.stem
+    return found
+
+
 def headings(notebook) -> list[str]:
     """The headings of the sections of a notebook, levels 2 and 3, as they are typed."""
     text = "\n\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")

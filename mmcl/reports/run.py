@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import logging
 import os
 import platform
@@ -17,16 +15,17 @@ import nbformat
 import papermill
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
-from PIL import Image
 from traitlets import default
 
 from mmcl import __version__
-from mmcl._files import write_whole
+from mmcl._files import own_folder, write_whole
 from mmcl.notebook.claims import claims_of
 from mmcl.reports.dependencies import root_of
-from mmcl.reports.parameters import UsageError
+from mmcl.reports.reading import UsageError, read_ipynb, read_run, read_text
 
 HERE = Path(__file__).resolve().parents[2]  # the folder of this mmcl, which a notebook's kernel must import too
+
+SOCKET = 100  # bytes that the path of a socket may have; systems differ, and none allows fewer than 104
 
 # The matrices of the notebooks are small: threads that wait for each other on a busy machine cost more than they give,
 # and the last digits of a sum depend on their number.
@@ -44,6 +43,10 @@ def _this_python(folder: str) -> type[AsyncKernelManager]:
         @default("ip")
         def _socket_name(self) -> str:
             return f"{folder}/kernel"
+
+        @default("connection_file")
+        def _beside_its_sockets(self) -> str:
+            return f"{folder}/kernel.json"
 
         @property
         def kernel_spec(self) -> KernelSpec:
@@ -119,19 +122,21 @@ def execute(text: str, source: Path, values: dict[str, object], quiet=False):
         The notebook; ``metadata.mmcl`` has versions, machine, and as ``problem`` what went wrong, "" if nothing.
 
     Raises:
-        UsageError: see ``check_module``.
+        UsageError: see ``check_module``; or if the folder of temporary files has too long a name for sockets.
     """
     check_module(source)
     logging.getLogger("papermill").setLevel(logging.ERROR)  # it does not know `x: int | None`
     name, folder, problem = source.stem, source.resolve().parent, ""
-    with tempfile.TemporaryDirectory(prefix="mmcl-") as place:  # a short name, since sockets must have one
-        converted, executed = (Path(place) / f"{name}.{kind}.ipynb" for kind in ("in", "out"))
+    with own_folder(Path(tempfile.gettempdir()), "mmcl-kernel-") as place:
+        if len(os.fsencode(place / "kernel-1")) > SOCKET:
+            raise UsageError(f"{place.parent} is too long a name for sockets: set TMPDIR to a folder of a shorter one")
+        converted, executed = (place / f"{name}.{kind}.ipynb" for kind in ("in", "out"))
         jupytext.write(jupytext.reads(text, "py:percent"), converted)
         try:
             papermill.execute_notebook(
                 converted, executed, values, kernel_name="python3", language="python",
                 cwd=folder if folder.is_dir() else place, progress_bar=not quiet and {"desc": name, **progress()},
-                kernel_manager_class=_this_python(place), coalesce_streams=True,
+                kernel_manager_class=_this_python(str(place)), coalesce_streams=True,
             )  # fmt: skip
         except papermill.PapermillExecutionError as error:
             problem = f"{error.ename}: {error.evalue}"
@@ -159,33 +164,26 @@ def run(source: Path, target: Path, values: dict[str, object]) -> str:
     """
     target.unlink(missing_ok=True)  # an interrupted run leaves nothing that could be taken for its result
     failed_path(target).unlink(missing_ok=True)
-    notebook = execute(source.read_text("utf-8"), source, values)
+    notebook = execute(read_text(source), source, values)
     problem = notebook.metadata.mmcl.problem
     write_whole(failed_path(target) if problem else target, nbformat.writes(notebook) + "\n")
     return problem
 
 
-def _palette(png: str) -> str:
-    """A base64 PNG in 256 colours, a third of the size."""
-    picture, small = Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB"), io.BytesIO()
-    picture.quantize(256, dither=Image.Dither.NONE).save(small, "png", optimize=True)
-    return base64.b64encode(small.getvalue()).decode()
-
-
 def take_outputs(committed: Path, executed: Path) -> None:
-    """Write the outputs of an executed notebook into the committed one, figures in 256 colours, without timings,
+    """Write the outputs of an executed notebook into the committed one, figures as PNG alone, without timings,
     paths and stderr.
 
     Raises:
-        UsageError: if the two differ in their inputs.
+        UsageError: if the two differ in their inputs, or one of them is no notebook.
     """
-    notebook, run = nbformat.read(committed, 4), nbformat.read(executed, 4)
+    notebook, run = read_ipynb(committed), read_run(executed)
     if [c.source for c in notebook.cells] != [c.source for c in run.cells]:
         raise UsageError(f"{committed} and {executed} differ in their cells; run `make pairs` and try again")
     for cell, done in zip(notebook.cells, run.cells, strict=True):
         if cell.cell_type == "code":
             cell.outputs = [o for o in done.outputs if o.get("name") != "stderr"]
             for data in (o.data for o in cell.outputs if "image/png" in o.get("data", {})):
-                data["image/png"] = _palette(data["image/png"])
+                data.pop("image/svg+xml", None)  # of the page alone: both would double the size
             cell.execution_count = done.execution_count
     write_whole(committed, nbformat.writes(notebook) + "\n")

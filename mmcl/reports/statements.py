@@ -92,7 +92,7 @@ def read(path: Path) -> list[Statement]:
         rows = yaml.load(path.read_text("utf-8"), yaml.BaseLoader) or []  # all scalars are text: 2.10 is not 2.1
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise UsageError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(rows, list):
         raise UsageError(f"{path} must be a list, each entry beginning with '- id: ...'")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import math
 import multiprocessing
 import platform
 import shlex
@@ -23,33 +24,28 @@ from tqdm import tqdm
 from mmcl._files import write_whole
 from mmcl.reports import answer, compare, page
 from mmcl.reports.dependencies import sources_of
-from mmcl.reports.parameters import (
-    Parameter,
-    UsageError,
-    changed,
-    check_names,
-    coerce,
-    parameters_of,
-    profile_values,
-    read_mapping,
-    slug,
-)
+from mmcl.reports.parameters import Parameter, changed, check_names, coerce, parameters_of, profile_values, slug
+from mmcl.reports.reading import UsageError, read_chapter, read_mapping, read_text
 from mmcl.reports.run import asked_as, check_module, execute, progress, versions
+
+LIMIT = 10_000  # points that a sweep may have unless more are asked for
 
 
 class SweepError(ChildProcessError):
     """A sweep that could not be finished."""
 
 
-def grid_of(source: Path, file: Path, profile: str = "default") -> tuple[dict[str, list], dict[str, object]]:
+def grid_of(
+    source: Path, file: Path, profile: str = "default", limit: int = LIMIT
+) -> tuple[dict[str, list], dict[str, object]]:
     """What a grid file asks for: name -> values of the swept parameters, and the values of those held fixed.
 
     A line ``name: [a, b]`` sweeps; for a parameter that is itself a list, ``name: [[1, 2], [3]]`` does.
 
     Raises:
-        UsageError: if the file or a name or value in it is wrong, or it sweeps nothing.
+        UsageError: if the file or a name or value in it is wrong, it sweeps nothing, or has more points than ``limit``.
     """
-    allowed, grid = parameters_of(jupytext.read(source)), read_mapping(file)
+    allowed, grid = parameters_of(read_chapter(source)), read_mapping(file)
     check_names(grid, allowed, source.stem)
     fixed = {n: coerce(v, allowed[n]) for n, v in profile_values(source, profile).items() if n not in grid}
     swept = {}
@@ -61,6 +57,8 @@ def grid_of(source: Path, file: Path, profile: str = "default") -> tuple[dict[st
             swept[name] = values
     if not swept:
         raise UsageError(f"{file} sweeps nothing: give at least one parameter several values, as 'n: [100, 200]'")
+    if (points := math.prod(map(len, swept.values()))) > limit:
+        raise UsageError(f"{file} has {points:,} points, more than {limit:,}; take fewer values, or raise --limit")
     return swept, fixed
 
 
@@ -71,8 +69,8 @@ def _values(given: object, parameter: Parameter) -> list:
     if not isinstance(given, list) or takes_lists and not any(isinstance(v, list) for v in given):
         several = [given]
     values = [coerce(v, parameter) for v in several]
-    if not values or any(v in values[:i] for i, v in enumerate(values)):
-        raise UsageError(f"the grid gives {parameter.name} {'a value twice' if values else 'no value'}: {given}")
+    if len(values) != len(set(map(json.dumps, values))) or not values:
+        raise UsageError(f"the grid gives {parameter.name} {'a value twice' if values else 'no value'}")
     return values
 
 
@@ -108,17 +106,16 @@ def point(text: str, source: Path, values: dict[str, object], key: str, code: st
 
 def _finished(folder: Path, key: str) -> bool:
     """Whether a point lies there complete, made by this code from this notebook, and not stopped by an error."""
-    try:
-        found = json.loads((folder / "claims.json").read_text("utf-8"))
-    except (OSError, ValueError):
-        return False
-    return found.get("key") == key and not found["stopped"]
+    found = answer.read(folder)
+    if found is None and folder.exists():
+        print(f"mmcl: {folder} is not whole and is made anew", file=sys.stderr)
+    return found is not None and found.get("key") == key and not found["stopped"]
 
 
 @contextmanager
 def _executor(jobs: int, scheduler: str | None) -> Iterator[Executor]:
     """What runs the points: processes of this machine, or the workers of a dask cluster. An exception ends them."""
-    if scheduler:
+    if scheduler is not None:
         with _client(scheduler) as client, client.get_executor(pure=False) as executor:
             try:
                 yield executor
@@ -152,8 +149,9 @@ def _client(scheduler: str):
         raise UsageError("--scheduler needs dask: pip install 'mmcl[scale]'") from None
     try:
         return Client(scheduler, timeout=5, set_as_default=False)
-    except (OSError, ValueError) as error:
-        raise UsageError(f"no dask scheduler answers at {scheduler}: {error}") from None
+    except Exception as error:  # no address, no answer, or an answer of something else: dask raises a dozen kinds
+        told = " ".join(str(error).split()) or type(error).__name__
+        raise UsageError(f"no dask scheduler answers at {scheduler!r}: {told}") from None
 
 
 def run_points(tasks: dict[Path, tuple], jobs: int, scheduler: str | None, done: int = 0) -> None:
@@ -187,7 +185,9 @@ def run_points(tasks: dict[Path, tuple], jobs: int, scheduler: str | None, done:
     raise SweepError("processes are killed again and again; try fewer of them with -j")
 
 
-def sweep(source: Path, grid: Path, parent: Path, profile="default", jobs=1, scheduler=None) -> tuple[Path, list[dict]]:
+def sweep(
+    source: Path, grid: Path, parent: Path, profile="default", jobs=1, scheduler=None, limit=LIMIT
+) -> tuple[Path, list[dict]]:
     """Run a notebook at each point of a grid; points that lie finished in the folder are not run again.
 
     Args:
@@ -197,33 +197,35 @@ def sweep(source: Path, grid: Path, parent: Path, profile="default", jobs=1, sch
             the folder, and ``points/`` with a report of each point.
         profile: values of the parameters that the grid does not name.
         jobs, scheduler: see ``run_points``.
+        limit: points at most.
 
     Returns:
         The path of the comparison page, and the answers of the points.
     """
     check_module(source)
-    swept, fixed = grid_of(source, grid, profile)
+    swept, fixed = grid_of(source, grid, profile, limit)
     folder = parent / f"{source.stem}-sweep-{grid.stem}"
     answer.writable(folder)
     places, tasks = _tasks(source, swept, fixed, folder / "points")
+    print(f"{len(places):,} points, {len(tasks):,} of them to run", file=sys.stderr)
     if tasks:
         run_points(tasks, jobs, scheduler, len(places) - len(tasks))
     answers = [json.loads((place / "claims.json").read_text("utf-8")) for place in places]
     write_whole(folder / "results.csv", answer.tidy(answers, [*swept, *fixed]))
-    command = f"python -m mmcl sweep {asked_as(source)} {shlex.quote(str(grid))}"
-    command += f" --profile {profile}" if profile != "default" else ""
+    words = ["python", "-m", "mmcl", "sweep", asked_as(source), str(grid)]
+    command = shlex.join(words + (["--profile", profile] if profile != "default" else []))
     linked = [(found, _link(place, folder)) for found, place in zip(answers, places, strict=True)]
     numbers = compare.numbers(answers, swept)
     target = folder / f"{folder.name}.html"
-    write_whole(target, page.sweep_page(jupytext.read(source), swept, fixed, numbers, linked, command))
+    write_whole(target, page.sweep_page(read_chapter(source), swept, fixed, numbers, linked, command))
     return target, answers
 
 
 def _tasks(source: Path, swept: dict, fixed: dict, folder: Path) -> tuple[list[Path], dict[Path, tuple]]:
     """The folders of all points of a grid, and what is to be run: folder -> arguments of ``point``."""
-    text, source = source.read_text("utf-8"), source.resolve()
+    text, source = read_text(source), source.resolve()
     code = code_hash(text, source)
-    allowed, places, tasks = parameters_of(jupytext.read(source)), [], {}
+    allowed, places, tasks = parameters_of(read_chapter(source)), [], {}
     for combination in itertools.product(*swept.values()):
         values = fixed | dict(zip(swept, combination, strict=True))
         every = {name: p.default for name, p in allowed.items()} | values

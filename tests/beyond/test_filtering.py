@@ -81,7 +81,7 @@ def test_bad_arguments_of_the_filter_are_named():
         ((p.x, p.x_tilde[:-1], 2), "19"),
         ((p.x, p.x_tilde, 6), "rank = 6"),
         ((p.x[:3], p.x_tilde[:3], 2), "n = 3"),
-        ((p.x, p.x_tilde, 2, math.nan), "NaN"),
+        ((p.x, p.x_tilde, 2, math.nan), "threshold = nan"),
         ((p.x, p.x_tilde, 2, 1e9), "keeps 0 of 20"),
     ):
         with pytest.raises(ValueError, match=message):

@@ -1,5 +1,6 @@
 """The autoencoders of Section 5.3 and the cache of their codes."""
 
+import io
 import os
 from concurrent.futures import ThreadPoolExecutor
 
@@ -93,6 +94,39 @@ def test_codes_are_trained_once_and_again_when_anything_differs(images, cache, m
     autoencoders.codes(images, images[:9], epochs=1, batch_size=30)
     assert len(trained) == 6
     assert {p.suffix for p in cache.iterdir()} == {".npz"}
+
+
+def saved(**arrays):
+    whole = io.BytesIO()
+    np.savez(whole, **arrays)
+    return whole.getvalue()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"no zip",
+        saved(train=np.zeros((60, 16)), test=np.zeros((9, 16)))[:-30],
+        saved(train=np.zeros((60, 16)), test=np.zeros((9, 16))).replace(b"\0" * 64, b"\1" * 64, 1),
+        saved(train=np.zeros((60, 16))),
+        saved(train=np.zeros((60, 16)), test=np.zeros((8, 16))),
+        saved(train=np.zeros((60, 16), np.float32), test=np.zeros((9, 16), np.float32)),
+        saved(train=np.array([None] * 3), test=np.zeros((9, 16))),
+    ],
+    ids=["empty", "no zip", "cut", "other bytes", "half", "other shape", "other type", "objects"],
+)
+def test_codes_that_are_not_whole_are_named_once_and_made_anew(images, cache, capsys, content):
+    settings = {"epochs": 1, "batch_size": 30}
+    made = autoencoders.codes(images, images[:9], **settings)
+    (path,) = cache.iterdir()
+    path.write_bytes(content)
+    again = autoencoders.codes(images, images[:9], **settings)
+    assert capsys.readouterr().err == f"mmcl: {path} is not whole and is made anew\n"
+    for a, b in zip(made, again, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+    autoencoders.codes(images, images[:9], **settings)
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize("where", ["train_autoencoder", "np.savez", "os.replace"])

@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import re
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -91,8 +92,14 @@ def test_files_are_read_from_a_read_only_folder_zipped_or_not(web, monkeypatch, 
         (lambda raw: gzip.compress(raw)[:-9], "is truncated or corrupt"),
         (lambda raw: gzip.compress(raw)[:20] + b"\0\1\2" + gzip.compress(raw)[23:], "is truncated or corrupt"),
         (lambda raw: raw[:-1], "holds 3,919 of the 3,920 bytes"),
-        (lambda raw: raw + b"\0", "holds 3,921 of the 3,920 bytes"),
+        (lambda raw: raw + b"\0", "holds more than the 3,920 bytes"),
         (lambda raw: raw[:10], "is not an idx file"),
+        (lambda raw: b"\0\0\x08\xff" + bytes(255 * 4), "is not an idx file"),
+        (lambda raw: b"\0\0\x08\0", "is not an idx file"),
+        (
+            lambda raw: raw[:4] + b"\xff" * 12 + raw[16:],
+            "is to hold 79,228,162,458,924,105,385,300,197,375 bytes, more",
+        ),
         (lambda raw: b"", "is not an idx file"),
         (lambda raw: b"<html>not found</html>", "is not an idx file"),
         (lambda raw: raw[:100] + bytes([raw[100] ^ 1]) + raw[101:], "is not the official file"),
@@ -108,6 +115,16 @@ def test_a_spoilt_file_is_named_in_one_sentence(web, tmp_path, spoil, say):
     assert str(path) in str(error.value)
     assert "put the official file in its place" in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_no_more_is_unpacked_than_the_header_says(tmp_path):
+    """A small file that unpacks to 30 MB: it is refused after the 10 bytes that its header names."""
+    (tmp_path / "bomb").write_bytes(gzip.compress(idx_bytes(np.zeros(10)) + bytes(30_000_000), 9))
+    tracemalloc.start()
+    with pytest.raises(ValueError, match="bomb holds more than the 10 bytes in its header"):
+        images.read_idx(tmp_path / "bomb")
+    assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    tracemalloc.stop()
 
 
 def test_an_absent_file_is_named_with_its_place_and_nothing_is_downloaded(web, monkeypatch, tmp_path):

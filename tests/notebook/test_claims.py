@@ -1,14 +1,9 @@
-import base64
-import io
 import math
 
-import matplotlib
 import nbformat
 import numpy as np
 import pytest
 import torch
-from matplotlib.figure import Figure
-from matplotlib.image import imread
 
 from mmcl.notebook import claims
 from mmcl.notebook.claims import (
@@ -22,7 +17,6 @@ from mmcl.notebook.claims import (
     ledger_html,
     numbers_of,
     record,
-    show,
     table,
 )
 
@@ -194,22 +188,3 @@ def test_what_the_ledger_shows_of_a_claim_links_to_it_on_a_page_only():
     assert '<td><a href="x.html#claim-thm-1.1">thm-1.1</a></td><td><i>a $<$ b</i></td>' in linked
     assert plain.count('<tr class="fails">') == 1
     assert "href" not in plain
-
-
-def test_show_carries_the_alternative_text_and_the_same_bytes_each_time(displayed):
-    for _ in range(2):
-        figure = Figure(figsize=(2, 1))
-        figure.subplots().plot([0, 1])
-        show(figure, alt="A line\n  that rises.")
-    (first, keywords), (second, _) = displayed
-    assert keywords["metadata"]["image/png"]["alt"] == first[0]["text/plain"] == "A line that rises."
-    assert first == second
-    png = base64.b64decode(first[0]["image/png"])
-    assert imread(io.BytesIO(png)).ndim == 3
-    assert matplotlib.__version__.encode() not in png
-
-
-@pytest.mark.parametrize("alt", ["", "  \n"])
-def test_show_without_alternative_text_is_refused(alt):
-    with pytest.raises(ValueError, match="alt"):
-        show(Figure(), alt=alt)

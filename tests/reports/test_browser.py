@@ -1,27 +1,22 @@
-"""The pages in headless Chromium, driven by the DevTools protocol over a pipe."""
+"""The pages in headless Chromium: seen, heard, printed, and used without a mouse."""
 
 import base64
-import fcntl
+import io
 import json
-import os
 import re
-import select
 import shutil
-import subprocess
-import tempfile
-import time
 
+import jupytext
+import nbformat
+import numpy as np
 import pytest
+from browser import NEEDS_ONE, Browser
+from PIL import Image
 
+from mmcl.reports import answer, compare, page
 from mmcl.reports.__main__ import main
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(
-        not CHROMIUM and not os.environ.get("CI"), reason="no Chromium on the PATH (Debian: apt install chromium)"
-    ),
-]
+pytestmark = NEEDS_ONE
 
 NOTEBOOK = r"""# %% [markdown]
 # # 1 A toy of $n$ numbers
@@ -76,77 +71,18 @@ STATEMENTS = """
   functions: [mmcl.spectral.fit_with_a_long_name, mmcl.losses.LOSSES]
   tests: [tests/test_spectral.py::test_with_a_name_that_is_a_sentence_of_mathematics_and_longer_than_a_phone_is_wide]
   claims: [thm-1.1.three]
+- id: thm-1.2
+  number: Theorem 1.2
+  part: paper
+  text: That it rests on the first
+  verdict: shown
+  chapter: 01_toy
+  section: 1.2 Another
+  functions: [mmcl.spectral.fit]
+  tests: [tests/test_spectral.py::test_x]
+  claims: [thm-1.1.three]
+  rests_on: [thm-1.1]
 """
-
-
-class Browser:
-    """One page of a headless Chromium with a fresh profile."""
-
-    OPTIONS = "--headless=new --no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-sync"
-
-    def __init__(self):
-        if not CHROMIUM:
-            raise RuntimeError("no Chromium on the PATH, and the tests of the pages are not skipped where CI is set")
-        self.profile = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
-        ends = [fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 20) for end in (*os.pipe(), *os.pipe())]
-        read, self.to, self.back, write = ends
-        command = [CHROMIUM, *self.OPTIONS.split(), "--remote-debugging-pipe", f"--user-data-dir={self.profile.name}"]
-
-        def as_chromium_wants_them():
-            os.dup2(read, 3)
-            os.dup2(write, 4)
-
-        self.process = subprocess.Popen(
-            command, close_fds=False, stderr=subprocess.DEVNULL, preexec_fn=as_chromium_wants_them
-        )
-        os.close(read), os.close(write)
-        self.buffer, self.count, self.session, self.events = b"", 0, None, []
-        target = self.call("Target.createTarget", url="about:blank")["targetId"]
-        self.session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-        for domain in ("Page", "Runtime", "Log", "Network"):
-            self.call(f"{domain}.enable")
-
-    def _receive(self, limit: float = 60) -> dict:
-        end = time.monotonic() + limit
-        while b"\0" not in self.buffer:
-            ready, _, _ = select.select([self.back], [], [], max(0, end - time.monotonic()))
-            part = os.read(self.back, 1 << 20) if ready else b""
-            if not part:
-                raise RuntimeError("Chromium does not answer")
-            self.buffer += part
-        message, _, self.buffer = self.buffer.partition(b"\0")
-        return json.loads(message)
-
-    def call(self, method: str, **parameters) -> dict:
-        self.count += 1
-        message = {"id": self.count, "method": method, "params": parameters}
-        message |= {"sessionId": self.session} if self.session else {}
-        os.write(self.to, json.dumps(message).encode() + b"\0")
-        while (answer := self._receive()).get("id") != self.count:
-            self.events.append(answer)
-        assert "error" not in answer, answer
-        return answer["result"]
-
-    def open(self, path, width: int = 1400, media: str = "") -> None:
-        self.call(
-            "Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=width < 500
-        )
-        self.call("Emulation.setEmulatedMedia", media=media)
-        self.events.clear()
-        self.call("Page.navigate", url=path.as_uri())
-        while not any(e.get("method") == "Page.loadEventFired" for e in self.events):
-            self.events.append(self._receive())
-
-    def value(self, expression: str):
-        answer = self.call("Runtime.evaluate", expression=expression, returnByValue=True)
-        assert "exceptionDetails" not in answer, answer
-        return answer["result"].get("value")
-
-    def close(self) -> None:
-        self.process.terminate()
-        self.process.wait(10)
-        os.close(self.to), os.close(self.back)
-        self.profile.cleanup()
 
 
 @pytest.fixture(scope="module")
@@ -163,8 +99,8 @@ def pages(tmp_path_factory):
     source, build = folder / "01_toy.py", folder / "default"
     source.write_text(NOTEBOOK)
     (folder / "profiles.yaml").write_text("smoke: {}\n")
-    (folder / "grid.yaml").write_text("n: [2, 3, 9]\nseed: [0, 1]\n")
     (folder / "statements.yaml").write_text(STATEMENTS)
+    (folder / "02_other.py").write_text("# %% [markdown]\n# # 2 Another chapter\n")
     run, argued = build / "01_toy.run.ipynb", ["--statements", str(folder / "statements.yaml")]
     assert main(["run", str(source), str(run)]) == 0
     assert main(["render", *argued, str(run), str(folder / "01_toy.html")]) == 0
@@ -172,13 +108,17 @@ def pages(tmp_path_factory):
     assert main(["index", *argued, str(folder / "index.html"), str(build), "01_toy", "02_other"]) == 0
     given = ["-p", "n=9", "-p", "a_rather_long_name_of_a_parameter", "another value with several words"]
     assert main(["report", str(source), *given, "-o", str(folder / "asked")]) == 1
-    assert main(["sweep", str(source), str(folder / "grid.yaml"), "-j", "2", "-o", str(folder)]) == 1
     (asked,) = (folder / "asked").glob("*/*.html")
-    swept = folder / "01_toy-sweep-grid" / "01_toy-sweep-grid.html"
-    return {"report": folder / "01_toy.html", "asked": asked, "index": folder / "index.html", "sweep": swept}
+    answers = [answer.answer(nbformat.read(path, 4)) for path in (run, asked.with_suffix(".ipynb"))]
+    grid, linked = {"n": [3, 9]}, [(found, "01_toy.html") for found in answers]
+    numbers = compare.numbers(answers, grid)
+    swept = folder / "sweep.html"
+    swept.write_text(page.sweep_page(jupytext.read(source), grid, {}, numbers, linked, "python -m mmcl sweep"))
+    named = {name: folder / f"{name}.html" for name in ("index", "ledger")}
+    return {"report": folder / "01_toy.html", "asked": asked, "sweep": swept, **named}
 
 
-KINDS = pytest.mark.parametrize("kind", ["report", "asked", "index", "sweep"])
+KINDS = pytest.mark.parametrize("kind", ["report", "asked", "index", "ledger", "sweep"])
 
 
 @KINDS
@@ -187,8 +127,7 @@ def test_no_request_leaves_the_page_and_the_console_is_silent(browser, pages, ki
     browser.value("new Promise(done => setTimeout(done, 200))")
     requests = [e["params"]["request"]["url"] for e in browser.events if e["method"] == "Network.requestWillBeSent"]
     assert [url for url in requests if not url.startswith("data:")] == [pages[kind].as_uri()]
-    spoken = ("Runtime.consoleAPICalled", "Runtime.exceptionThrown", "Log.entryAdded", "Network.loadingFailed")
-    assert [e for e in browser.events if e["method"] in spoken] == []
+    assert browser.said() == []
 
 
 @KINDS
@@ -198,7 +137,9 @@ def test_figures_and_formulas_are_seen_and_nothing_is_wider_than_the_screen(brow
     seen = "[...document.querySelectorAll('{}')].filter(e => e.checkVisibility()).map(e => {})"
     box = "e.parentElement.getBoundingClientRect().width"
     figures = browser.value(seen.format("img", f"[e.naturalWidth, {box}, e.alt]"))
-    assert figures
+    stacked = browser.value(seen.format(".stack div", f"[e.clientHeight, {box}, e.parentElement.ariaLabel]"))
+    figures += stacked
+    assert figures or kind == "ledger"
     for natural, shown, alt in figures:
         assert natural > 0
         assert 0 < shown <= width
@@ -217,7 +158,7 @@ def test_figures_and_formulas_are_seen_and_nothing_is_wider_than_the_screen(brow
 def test_each_link_within_the_page_scrolls_to_what_it_names(browser, pages, kind):
     browser.open(pages[kind])
     targets = browser.value("[...document.querySelectorAll('a[href^=\"#\"]')].map(e => e.getAttribute('href'))")
-    assert targets or kind == "index"
+    assert targets or kind in ("index", "ledger")
     for target in set(targets):
         browser.value(f"window.scrollTo(0, 0); location.hash = ''; location.hash = {json.dumps(target)}")
         top = f"document.getElementById({json.dumps(target[1:])}).getBoundingClientRect().top"
@@ -227,8 +168,8 @@ def test_each_link_within_the_page_scrolls_to_what_it_names(browser, pages, kind
 
 def test_the_contents_list_every_section_and_the_code_is_one_click_away(browser, pages):
     browser.open(pages["report"])
-    listed = browser.value("[...document.querySelectorAll('nav.contents a')].map(e => e.textContent)")
-    assert listed == ["1.1 A section", "1.2 Another"]
+    listed = browser.value("[...document.querySelectorAll('.contents a')].map(e => e.textContent)")
+    assert listed == ["1.1 A section", "1.2 Another", "How this page was made"]
     code = "document.querySelector('details.code pre')"
     assert not browser.value(f"{code}.checkVisibility()")
     browser.value("document.querySelector('details.code summary').click()")
@@ -239,7 +180,7 @@ def test_a_section_begins_with_the_statement_it_argues(browser, pages):
     browser.open(pages["report"])
     box = "document.getElementById('thm-1.1')"
     assert browser.value(f"{box}.previousElementSibling.id") == "1-1-a-section"
-    text = browser.value(f"{box}.innerText")
+    text = browser.value(f"{box}.textContent")
     assert all(part in text for part in ("Theorem 1.1", "shown in part", "mmcl.losses.LOSSES", "test_with_a_name"))
 
 
@@ -247,17 +188,116 @@ def test_a_report_whose_claim_fails_says_so_on_the_first_screen(browser, pages):
     browser.open(pages["asked"], 390)
     top, text = browser.value("(e => [e.getBoundingClientRect().top, e.innerText])(document.querySelector('.failed'))")
     assert top < 400
-    assert "1 of 1 claims" in text
+    assert "1 of 1 checks" in text
 
 
 @KINDS
 def test_the_printed_page_is_whole(browser, pages, kind):
     browser.open(pages[kind], 720, media="print")
     cut = "(e.clientWidth > 0 && e.scrollWidth > e.clientWidth + 1) || e.getBoundingClientRect().right > innerWidth + 1"
-    parts = "[...document.querySelectorAll('pre, table, img, .display, .scroll')].filter(e => e.checkVisibility())"
+    parts = "[...document.querySelectorAll('pre, table, img, .display, .scroll, svg')].filter(e => e.checkVisibility())"
     hidden = browser.value(f"{parts}.filter(e => {cut}).map(e => e.outerHTML.slice(0, 120))")
     assert hidden == []
     browser.open(pages[kind])
     pdf = base64.b64decode(browser.call("Page.printToPDF", paperWidth=8.27, paperHeight=11.69)["data"])
     assert pdf.startswith(b"%PDF")
     assert re.findall(rb"/Type /Page\b", pdf)
+
+
+@KINDS
+@pytest.mark.parametrize("width", [1200, 420])
+def test_axe_finds_nothing_serious_in_light_and_in_dark(browser, pages, kind, width):
+    for scheme in ("light", "dark"):
+        browser.open(pages[kind], width, scheme=scheme)
+        browser.value("document.querySelectorAll('details').forEach(e => { e.open = true; })")
+        assert browser.serious() == [], scheme
+
+
+def test_the_page_is_dark_where_the_reader_wants_it_dark_and_its_figures_too(browser, pages):
+    for scheme, low, high in (("light", 240, 255), ("dark", 0, 40)):
+        browser.open(pages["report"], 1200, scheme=scheme)
+        browser.value("document.querySelector('figure').scrollIntoView()")
+        x, y = browser.value("(r => [r.left, r.top])(document.querySelector('figure img').getBoundingClientRect())")
+        clip = {"x": x + 3, "y": y + 3, "width": 8, "height": 8, "scale": 1}
+        png = base64.b64decode(browser.call("Page.captureScreenshot", clip=clip)["data"])
+        corner = np.asarray(Image.open(io.BytesIO(png)).convert("L"), float)
+        assert low <= corner.mean() <= high, scheme
+
+
+def test_the_text_begins_on_the_first_screen_and_what_was_run_stands_at_the_end(browser, pages):
+    for width in (1200, 420):
+        browser.open(pages["report"], width)
+        assert browser.value("document.querySelector('h1').nextElementSibling.innerText.includes('1 of 1 checks hold')")
+        assert browser.value("document.querySelector('main > p:not(.checks)').getBoundingClientRect().top") < 300
+        order = browser.value(
+            "['1-2-another', 'ledger', 'made'].map(i => document.getElementById(i).getBoundingClientRect().top)"
+        )
+        assert order == sorted(order)
+
+
+def test_contents_and_bar_follow_the_scroll(browser, pages):
+    browser.open(pages["report"], 1200)
+    here = (
+        "[document.querySelector('.here').textContent, document.querySelector('.contents [aria-current]')?.textContent]"
+    )
+    seen = []
+    for target in ("1-1-a-section", "1-2-another", "made"):
+        browser.value(
+            f"document.getElementById({target!r}).scrollIntoView(); new Promise(done => setTimeout(done, 100))"
+        )
+        top = browser.value("document.querySelector('.bar').getBoundingClientRect().top")
+        seen.append((top, browser.value(here)))
+    names = ("1.1 A section", "1.2 Another", "How this page was made")
+    assert seen[-1] == (0, [names[-1]] * 2)
+    assert [s for s in seen if s[1][0]][0] in [(0, [name] * 2) for name in names]
+
+
+def test_every_control_of_a_report_works_by_keyboard(browser, pages):
+    browser.open(pages["report"], 1200)
+    listed = "document.querySelector('.contents ol').checkVisibility()"
+    browser.tab_to(".contents summary")
+    browser.press("Enter", 13)
+    assert browser.value(listed)
+    browser.press("Tab", 9)
+    assert browser.value("document.activeElement.hash") == "#1-1-a-section"
+    browser.press("Escape", 27)
+    assert not browser.value(listed)
+    assert browser.value("document.activeElement.matches('.contents summary')")
+    browser.tab_to("details.code summary")
+    browser.press("Enter", 13)
+    assert browser.value("document.querySelector('details.code pre').checkVisibility()")
+
+
+def test_the_bar_leads_to_the_index_and_to_the_chapters_before_and_after(browser, pages):
+    browser.open(pages["report"], 1200)
+    links = browser.value("[...document.querySelectorAll('.bar nav a')].map(e => [e.getAttribute('href'), e.rel])")
+    assert links == [["index.html", ""], ["02_other.html", "next"]]
+    browser.open(pages["asked"], 1200)
+    assert browser.value("document.querySelectorAll('.bar nav a').length") == 0
+
+
+def test_the_index_is_one_screen_and_each_node_of_the_graph_leads_to_its_statement(browser, pages):
+    browser.open(pages["index"], 1200)
+    assert browser.value("document.querySelector('.graph').getBoundingClientRect().bottom") < 900
+    links = browser.value(
+        "[...document.querySelectorAll('.graph .node')].map(e => [e.getAttribute('href'), e.textContent])"
+    )
+    assert [link for link, _ in links] == ["01_toy.html#thm-1.1", "01_toy.html#thm-1.2"]
+    assert all(mark in text for (_, text), mark in zip(links, "◐✓", strict=True)), "readable without colour"
+    browser.tab_to(".graph #node-thm-1\\.2")
+    assert browser.value("document.querySelectorAll('.graph path.lit').length") == 1
+    browser.press("Enter", 13)
+    browser.value("new Promise(done => setTimeout(done, 300))")
+    assert browser.value("location.hash") == "#thm-1.2"
+    assert browser.value("document.getElementById('thm-1.2').getBoundingClientRect().top") < 500
+
+
+@KINDS
+def test_print_shows_every_figure_and_what_is_folded(browser, pages, kind):
+    browser.open(pages[kind], 720, media="print", scheme="dark")
+    unseen = "[...document.querySelectorAll('{}')].filter(e => !e.getBoundingClientRect().height).length"
+    assert browser.value(unseen.format("img")) == 0
+    assert browser.value(unseen.format("main details > :not(summary)")) == 0
+    paper = browser.value("getComputedStyle(document.documentElement).backgroundColor")
+    assert paper in ("rgb(255, 255, 255)", "rgba(0, 0, 0, 0)")
+    assert browser.value("getComputedStyle(document.body).color") == "rgb(26, 26, 26)"

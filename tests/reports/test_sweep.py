@@ -172,20 +172,45 @@ def test_what_is_finished_is_not_run_again_and_the_rest_is(source):
     assert {name for name in after if again[name] != after[name]} == set(before)
 
 
+POINT = {"key": "k", "stopped": False, "problem": "", "parameters": {}, "changed": {}, "seconds": 1.0}
+POINT |= {"claims": [], "numbers": [{"id": "a", "statement": "b", "measured": "nan"}]}
+
+
+@pytest.mark.parametrize(("differs", "finished"), [({}, True), ({"stopped": True}, False), ({"key": "other"}, False)])
+def test_only_a_point_that_ran_to_its_end_with_this_code_is_finished(tmp_path, capsys, differs, finished):
+    assert not sweep._finished(tmp_path / "nothing", "k")
+    (tmp_path / "claims.json").write_text(json.dumps(POINT | differs))
+    assert sweep._finished(tmp_path, "k") is finished
+    assert capsys.readouterr().err == ""
+
+
 @pytest.mark.parametrize(
-    ("text", "finished"),
+    "text",
     [
-        ('{"key": "k", "stopped": false}', True),
-        ('{"key": "k", "stopped": true}', False),
-        ('{"key": "other", "stopped": false}', False),
-        ('{"key": "k", "stop', False),
-        (None, False),
+        "",
+        "\0\0",
+        "[]",
+        "null",
+        "3",
+        '{"key": "k", "stopped": false}',
+        json.dumps(POINT)[:-3],
+        json.dumps(POINT | {"claims": None}),
+        json.dumps(POINT | {"claims": [{"id": "a"}]}),
+        json.dumps(POINT | {"numbers": [3]}),
+        json.dumps(POINT | {"numbers": [{"id": "a", "statement": "b", "measured": "x"}]}),
+        json.dumps(POINT | {"parameters": []}),
     ],
 )
-def test_only_a_point_that_ran_to_its_end_with_this_code_is_finished(tmp_path, text, finished):
-    if text is not None:
-        (tmp_path / "claims.json").write_text(text)
-    assert sweep._finished(tmp_path, "k") is finished
+def test_a_point_that_is_not_whole_is_named_and_made_anew(tmp_path, capsys, text):
+    (tmp_path / "claims.json").write_text(text)
+    assert not sweep._finished(tmp_path, "k")
+    assert capsys.readouterr().err == f"mmcl: {tmp_path} is not whole and is made anew\n"
+
+
+def test_a_sweep_says_how_many_points_it_has_before_it_starts(source, capsys, monkeypatch):
+    monkeypatch.setattr(sweep, "run_points", lambda *_: sys.exit(capsys.readouterr().err))
+    with pytest.raises(SystemExit, match="^6 points, 6 of them to run\n$"):
+        run(source, "n: [2, 3, 4]\nseed: [0, 1]\n")
 
 
 def test_a_sweep_that_is_interrupted_leaves_nothing_half_written_and_goes_on(source, monkeypatch):
@@ -310,7 +335,7 @@ def test_a_sweep_on_a_dask_cluster_ends_complete_though_a_worker_process_is_kill
 def test_a_scheduler_that_does_not_answer_ends_in_one_sentence(source, capsys):
     pytest.importorskip("distributed")
     assert run(source, "n: [2, 3]\n", "--scheduler", "tcp://127.0.0.1:1")[0] == 2
-    assert "no dask scheduler answers at tcp://127.0.0.1:1" in capsys.readouterr().err
+    assert "no dask scheduler answers at 'tcp://127.0.0.1:1'" in capsys.readouterr().err
 
 
 def test_a_grid_file_that_cannot_be_read_is_a_mistake_of_use(tmp_path):
