@@ -247,9 +247,9 @@ claim("thm-7.1.small-rank", f"at r = 5 the signal is {small:.2f} where (7.5) say
 eta, above = right_shares[0], nus >= 1.1 / right_shares[0]
 predicted = algorithm_4_factor(nus, eta)
 measured = errors[eta].mean(-1)
-clear = predicted < 1.6  # first order: beyond, the error is no longer small
+clear = predicted < 1.5  # first order: beyond, the error is no longer small
 short = float((measured / predicted - 1)[clear].abs().max())
-claim("thm-7.1.factor", f"F predicts the error to {short:.0%} where F < 1.6 (eta = {eta}); "
+claim("thm-7.1.factor", f"F predicts the error to {short:.0%} where F < 1.5 (eta = {eta}); "
       "nearer to 1/eta the error is no longer small",
       short, 0, 0.15 * math.sqrt(2000 / n))  # what first order leaves out falls as n^-1/2
 least = float((measured[above] / errors["linear", eta]).min())

@@ -235,7 +235,7 @@ x, x_tilde = rows(**strong, eta=0, rng=np.random.default_rng([seed, 30, 0]))
 values = np.linalg.svd(x.T @ x_tilde / n, compute_uv=False)
 claim("ours.limits.strong-modality", f"all pairs wrong: the largest singular value is "
       f"{values[0] / edge - 1:.0%} above the edge (predicted {outlier / edge - 1:.0%}), and u has "
-      f"overlap {found[0, 0]:.2f}", values[0] / outlier, 1, 0.14 * (1000 / n)**0.5)
+      f"overlap {found[0, 0]:.2f}", values[0] / outlier, 1, 0.1 * (1000 / n)**0.5)
 claim("ours.limits.blind-vector", f"and v has overlap {found[0, 1]:.3f}: nothing learned across",
       found[0, 1], 0, 0.02 * (1000 / n))
 
@@ -313,7 +313,8 @@ show(figure, alt="Error against the share of right pairs on logarithmic axes: me
 # > **Ours.** The signal stays on top if and only if $F(a/\alpha_w)<0$, that is $\eta >
 # > \sqrt a\,(\alpha_w/\alpha-1)/\sqrt{\alpha_w+a}$ for equal modalities.
 #
-# As $n$ grows this goes to 0 like $n^{-1/2}$. So noise with structure within a modality is the case
+# Above it the overlap is that of section 1, as if the noise had no structure. As $n$ grows this
+# share goes to 0 like $n^{-1/2}$. So noise with structure within a modality is the case
 # for pairs, even mostly wrong ones.
 
 # %%

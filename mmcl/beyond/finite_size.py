@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mmcl._checks import at_least, rank_at_most, share
 
-NODES, STEPS, CLOSE = 24, 5000, 1e-9  # of the integral; of the fixed point, and how near it is enough
+NODES, STEPS, CLOSE = 24, 20_000, 1e-7  # of the integral; of the fixed point, and how near it is enough
 
 
 def finite_size_errors(
