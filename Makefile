@@ -78,7 +78,7 @@ check-python:
 	|| $(call FAIL,PY=$(PY) is not a Python 3.11 or newer.)
 	@missing=$$($(PY) -c 'import sys; from importlib.util import find_spec; sys.path = [p for p in sys.path if p]; \
 	print(*[m for m in sys.argv[1:] if not find_spec(m)])' mmcl torch numpy scipy sklearn matplotlib pooch yaml jupytext \
-	papermill nbconvert ipykernel PIL latex2mathml nh3 pytest ruff mypy axe_core_python); \
+	papermill nbconvert ipykernel PIL latex2mathml nh3 pandas pytest ruff mypy axe_core_python); \
 	[ -z "$$missing" ] || $(call FAIL,PY=$(PY) cannot import $$missing: run $(PY) -m pip install -e \".[test]\" or leave PY away.)
 
 # ---------------------------------------------------------------- the notebooks
@@ -110,7 +110,7 @@ sweep: | $(ENVIRONMENT) ## a grid of parameters: make sweep NB=01 GRID=grid.yaml
 	@$(PYTHON) -m mmcl sweep --profile=$(PROFILE) -j"$${J:-1}" -- "$$NB" "$$GRID"
 
 seeds: | $(ENVIRONMENT) ## how often each claim holds at small sizes: make seeds [N=30] [NB=02] [J=2]
-	@$(PYTHON) -m mmcl seeds $(or $(NB),$(NAMES)) -n $(or $(N),30) -j $(or $(J),1) -o build/seeds
+	@$(PYTHON) -m mmcl seeds -n"$${N:-30}" -j"$${J:-1}" -o build/seeds -- $${NB:+"$$NB"} $(if $(value NB),,$(NAMES))
 
 parameters: | $(ENVIRONMENT) ## the parameters of a notebook and their meaning: make parameters NB=01
 	@$(PYTHON) -m mmcl parameters -- "$$NB"

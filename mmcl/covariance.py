@@ -48,7 +48,7 @@ def evaluate(x: Tensor, x_tilde: Tensor, g1: Tensor, g2: Tensor, loss: Contrasti
     Example:
         >>> value, s = evaluate(torch.eye(2), torch.eye(2), torch.eye(2), torch.eye(2), resolve("linear"))
         >>> float(value)
-        -0.5
+        -1.0
     """
     n = x.shape[-2]
     batch = torch.broadcast_shapes(x.shape[:-2], g1.shape[:-2])

@@ -108,11 +108,14 @@ class Browser:
         axe = Path(find_spec("axe_core_python").submodule_search_locations[0], "axe.min.js").read_text("utf-8")
         self.value(axe + ";0")
         found = self.value("axe.run(document, {resultTypes: ['violations']}).then(r => r.violations)")
-        return [
-            (v["id"], [n["html"][:160] for n in v["nodes"][:3]])
-            for v in found
-            if v["impact"] in ("serious", "critical")
-        ]
+        stuck = self.value(  # a rule of later versions of axe-core
+            "[...document.querySelectorAll('body *')].filter(e => e.clientWidth && e.scrollWidth > e.clientWidth + 1"
+            " && /auto|scroll/.test(getComputedStyle(e).overflowX) && e.tabIndex < 0"
+            " && !e.querySelector('a, button, input')).map(e => e.outerHTML.slice(0, 160))"
+        )
+        worst = [v for v in found if v["impact"] in ("serious", "critical")]
+        named = [(v["id"], [n["html"][:160] for n in v["nodes"][:3]]) for v in worst]
+        return named + ([("scrollable-region-focusable", stuck[:3])] if stuck else [])
 
     def said(self) -> list:
         """What the console and the network of the page complained of."""

@@ -177,7 +177,6 @@ def test_a_sentence_of_the_chapter_gives_the_verdict_of_the_registry(statement):
     ], (statement.number, clauses)
 
 
-
 def test_the_table_of_the_readme_is_current(committed, claims):
     text = README.read_text("utf-8")
     made = statements.table(statements.read(REGISTRY), ROOT, committed, claims)

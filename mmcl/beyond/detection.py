@@ -173,8 +173,25 @@ def detect(
     return DetectedPairs(found, 1 / (1 + others.clamp(min=0)))
 
 
-def controlled(p: CrossFit, before: Tensor, fdr: float) -> DetectedPairs:
-    """Detection at a false discovery rate, see `detect_pairs`."""
+@dataclass(frozen=True)
+class Evidence:
+    """What error control looks at: how well each row's best candidate stands out, and how well a wrong one does.
+
+    Attributes:
+        odds: (N1,) log odds of the best pair of each unpaired row of the first modality, as of `log_odds`.
+        at: (N1,) the unpaired row of the second modality in that pair.
+        null_rows, null_columns: (n,), (n,) the same of the rows of the known pairs, of the first and of the second
+            modality, searching among the unpaired rows: their own partner is not there, so what they find is wrong.
+    """
+
+    odds: Tensor
+    at: Tensor
+    null_rows: Tensor
+    null_columns: Tensor
+
+
+def evidence(p: CrossFit, before: Tensor) -> Evidence:
+    """`Evidence` of the unpaired rows, each fold judged by encoders of the others; ``before`` are detected pairs."""
     n1, n2 = len(p.more), len(p.more_tilde)
     odds, at = torch.empty(n1, dtype=p.x.dtype), torch.empty(n1, dtype=torch.int64)
     rows, columns = [], []
@@ -186,10 +203,16 @@ def controlled(p: CrossFit, before: Tensor, fdr: float) -> DetectedPairs:
         a_known, b_known = density_ratio(ratio, *p.fold(k))
         rows.append(log_odds(Scores(a_known, b), s.column_sum, max(n1, n2), own=False)[0])
         columns.append(log_odds(Scores(b_known, a), s.row_sum, max(n1, n2), own=False)[0])
-    above = [(torch.cat(null).unsqueeze(0) >= odds.unsqueeze(1)).sum(1) for null in (rows, columns)]
+    return Evidence(odds, at, torch.cat(rows), torch.cat(columns))
+
+
+def controlled(p: CrossFit, before: Tensor, fdr: float) -> DetectedPairs:
+    """Detection at a false discovery rate, see `detect_pairs`."""
+    e, n1, n2 = evidence(p, before), len(p.more), len(p.more_tilde)
+    above = [(null.unsqueeze(0) >= e.odds.unsqueeze(1)).sum(1) for null in (e.null_rows, e.null_columns)]
     values = (above[0] + 0.5 + (above[1] + 0.5) * n2 / n1) / (2 * len(p.x) + 1)
     rate = torch.as_tensor(false_discovery_control(values.clamp(max=1).numpy()))
     keep = rate <= fdr
-    best = odds.new_full((n2,), -math.inf).scatter_reduce(0, at[keep], odds[keep], "amax")
-    keep &= odds == best[at]  # of rows that want the same column, the likeliest
-    return DetectedPairs(torch.stack([keep.nonzero().squeeze(1), at[keep]], 1), odds[keep].sigmoid(), rate[keep])
+    best = e.odds.new_full((n2,), -math.inf).scatter_reduce(0, e.at[keep], e.odds[keep], "amax")
+    keep &= e.odds == best[e.at]  # of rows that want the same column, the likeliest
+    return DetectedPairs(torch.stack([keep.nonzero().squeeze(1), e.at[keep]], 1), e.odds[keep].sigmoid(), rate[keep])

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mmcl._blocks import BLOCK, row_blocks
-from mmcl._checks import finite, paired, rank_at_most
+from mmcl._checks import at_least, finite, paired, rank_at_most
 from mmcl.covariance import balanced_factors, truncated_svd
 
 
@@ -26,7 +26,7 @@ class FilteredFit:
     kept: Tensor
 
 
-def filtered_fit(x: Tensor, x_tilde: Tensor, rank: int, threshold: float = 0.5) -> FilteredFit:
+def filtered_fit(x: Tensor, x_tilde: Tensor, rank: int, threshold: float = 0.5, rounds: int = 1) -> FilteredFit:
     """MMCL with the linear loss on those pairs that a teacher, fitted to the other half of the pairs, believes.
 
     Each half of the pairs has its teacher, G1 = U^T and G2 = V^T of the SVD of its cross-covariance. A pair is kept
@@ -35,20 +35,21 @@ def filtered_fit(x: Tensor, x_tilde: Tensor, rank: int, threshold: float = 0.5) 
     pairs would have. The encoders are the SVD of the cross-covariance of all kept pairs. No knowledge of the wrong
     pairs, nor of their share, goes in.
 
-    The rows are read in blocks, each converted to float64 for as long as it is used, in two passes: float32 or
-    memory-mapped arrays of any length need O(block) memory beside themselves and the n bits of ``kept``.
+    The rows are read in blocks, each converted to float64 for as long as it is used, in one pass and one more a round:
+    float32 or memory-mapped arrays of any length need O(block) memory beside themselves and the n bits of ``kept``.
 
     Args:
         x, x_tilde: (..., n, d1), (..., n, d2) pairs, n >= 4, in random order: the first n // 2 are one half.
         rank: encoder dimension r, 1 to min(d1, d2).
         threshold: 0 keeps every positive score; 0.5 the scores nearer to those of right pairs than to the mean 0 of
             wrong ones; -inf keeps all pairs, and the result is `mmcl.spectral.fit`.
+        rounds: filters. In each further one the teacher of a half is fitted to the pairs that were kept of it.
 
     Returns:
         FilteredFit, float64.
 
     Raises:
-        ValueError: for bad data or rank, n < 4, a threshold that is NaN or keeps fewer than 2 pairs.
+        ValueError: for bad data or rank, n < 4, rounds < 1, a threshold that is NaN or keeps fewer than 2 pairs.
 
     Example:
         >>> from mmcl.data import spiked
@@ -58,7 +59,7 @@ def filtered_fit(x: Tensor, x_tilde: Tensor, rank: int, threshold: float = 0.5) 
         tensor(True)
 
     Reference: Pareek, Oh, Du, Understanding the Gain from Data Filtering in Multimodal Contrastive Learning, NeurIPS
-    2025 (one split, teacher and student); chapter 14_filtering.
+    2025, arXiv 2512.14230 (one split, teacher and student); chapter 14_filtering.
     """
     x, x_tilde = paired(x, x_tilde)
     n, d1 = x.shape[-2:]
@@ -67,24 +68,26 @@ def filtered_fit(x: Tensor, x_tilde: Tensor, rank: int, threshold: float = 0.5) 
         raise ValueError(f"n = {n} pairs; each half needs at least 2, so give 4 or more")
     if threshold != -math.inf:
         finite(threshold=threshold)
+    at_least(1, rounds=rounds)
     halves = range(n // 2), range(n // 2, n)
     shift = [a[..., : min(n, 1000), :].double().mean(-2, keepdim=True) for a in (x, x_tilde)]
-    teachers = [_teacher(_gram(_walk(x, x_tilde, half, shift)), d1, rank, threshold) for half in halves]
-    kept = torch.empty(x.shape[:-1], dtype=torch.bool, device=x.device)
-    first, second = (
-        _gram_of_kept(_walk(x, x_tilde, half, shift), teacher, kept)
-        for half, teacher in zip(halves, teachers[::-1], strict=True)
-    )
-    gram = first + second
-    if bool((fewest := gram[..., 0, 0].min()) < 2):
-        raise ValueError(f"threshold = {threshold} keeps {int(fewest)} of {n} pairs; lower it")
-    g1, g2 = balanced_factors(*truncated_svd(_moments(gram, d1)[3], rank))
+    whole = [_gram(_walk(x, x_tilde, half, shift)) for half in halves]
+    kept, used = torch.empty(x.shape[:-1], dtype=torch.bool, device=x.device), whole
+    for _ in range(rounds):
+        teachers = [_teacher(every, some, d1, rank, threshold) for every, some in zip(whole, used, strict=True)]
+        used = [
+            _gram_of_kept(_walk(x, x_tilde, half, shift), teacher, kept)
+            for half, teacher in zip(halves, teachers[::-1], strict=True)
+        ]
+        if bool((fewest := (used[0] + used[1])[..., 0, 0].min()) < 2):
+            raise ValueError(f"threshold = {threshold} keeps {int(fewest)} of {n} pairs; lower it")
+    g1, g2 = balanced_factors(*truncated_svd(_moments(used[0] + used[1], d1)[3], rank))
     return FilteredFit(g1, g2, kept)
 
 
 @dataclass(frozen=True)
 class _Teacher:
-    """Means and SVD of one half of the pairs, and the score (...,) above which it believes a pair."""
+    """Means of one half of the pairs, SVD of those it uses, and the score (...,) above which it believes a pair."""
 
     mean: Tensor
     mean_tilde: Tensor
@@ -138,8 +141,9 @@ def _moments(gram: Tensor, d1: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Ten
     return mean[..., :d1], mean[..., d1:], joint[..., :d1, :d1], joint[..., :d1, d1:], joint[..., d1:, d1:]
 
 
-def _teacher(gram: Tensor, d1: int, rank: int, threshold: float) -> _Teacher:
-    mean, mean_tilde, within, cross, within_tilde = _moments(gram, d1)
-    u, _, v = truncated_svd(cross, rank)
+def _teacher(every: Tensor, used: Tensor, d1: int, rank: int, threshold: float) -> _Teacher:
+    """Directions from the pairs used, means and the scale of the scores from every pair of the half."""
+    mean, mean_tilde, within, _, within_tilde = _moments(every, d1)
+    u, _, v = truncated_svd(_moments(used, d1)[3], rank)
     scale = (u * (within @ u)).sum((-2, -1)) * (v * (within_tilde @ v)).sum((-2, -1))
     return _Teacher(mean, mean_tilde, u, v, threshold * scale.sqrt())

@@ -33,11 +33,11 @@ def inline(text: str) -> Markup:
 templates.filters["inline"] = inline
 
 
-def ledger_table(claims: Iterable[Claim], page: str = "") -> Markup:
+def ledger_table(claims: Iterable[Claim], page: str = "", name: str = "") -> Markup:
     """The table of claims, in a frame that scrolls."""
     table = Markup(ledger_html(claims, inline, page))
-    frame = '<div class="scroll" tabindex="0" role="region" aria-label="Table of checks">{}</div>'
-    return Markup(frame).format(table)
+    frame = '<div class="scroll" tabindex="0" role="region" aria-label="{}">{}</div>'
+    return Markup(frame).format(f"Table of checks {name}".strip(), table)
 
 
 templates.globals |= {"ledger": ledger_table, "marks": MARKS, "part_names": PART_NAMES}

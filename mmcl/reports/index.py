@@ -68,4 +68,4 @@ def index(notebooks: Mapping, profile: str, statements: Iterable[Statement] = ()
 
 def ledger(notebooks: Mapping, profile: str) -> str:
     """The page of all checks, chapter by chapter; see ``index`` for the arguments."""
-    return rendered("ledger.html.j2", entries=_entries(notebooks), profile=profile)
+    return rendered("ledger.html.j2", ["bar"], entries=_entries(notebooks), profile=profile)

@@ -125,6 +125,7 @@ def sweep_page(notebook, swept: dict, fixed: dict, numbers: list, answers: list,
         )
     return rendered(
         "sweep.html.j2",
+        ["bar"],
         title=summary(notebook, "A notebook")["title"],
         swept={name: [spelled(v) for v in values] for name, values in swept.items()},
         fixed={name: spelled(value) for name, value in fixed.items()},

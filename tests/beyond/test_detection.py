@@ -5,7 +5,7 @@ import torch
 from helpers import overlapping, shuffled
 
 from mmcl.beyond.cross_fit import cross_fit, log_likelihood
-from mmcl.beyond.detection import calibrate, detect_pairs, score_matrix
+from mmcl.beyond.detection import calibrate, detect_pairs, evidence, score_matrix
 from mmcl.beyond.matching import EDGE_RULES, Scores
 from mmcl.beyond.ratio import SCORES, gaussian_ratio
 from mmcl.beyond.refit import detect_and_refit
@@ -133,3 +133,24 @@ def test_with_unequal_sides_and_with_no_partner_at_all_the_rate_holds_too():
     for rows, columns, partners in ((300, 100, 60), (100, 300, 60), (300, 300, 0)):
         wrong, _ = shares(12, partners, 0.2, rows, columns, noise_std=0.2)
         assert wrong.mean() <= 0.2 + 2 * (0.2 * 0.8 / 12) ** 0.5
+
+
+def test_the_rates_are_those_of_p_values_counted_one_by_one():
+    data, _, _ = overlapping(60, 80, 80, 50, seed=25, noise_std=0.15)
+    e = evidence(cross_fit(*data, 5, folds=5), torch.empty(0, 2, dtype=torch.int64))
+    wrong = e.null_rows.tolist() + e.null_columns.tolist()
+    values = [(1 + sum(w >= o for w in wrong)) / (2 * 60 + 1) for o in e.odds.tolist()]
+    ordered = sorted(values)
+    rates = {v: min(ordered[k] * 80 / (k + 1) for k in range(80) if ordered[k] >= v) for v in values}
+    found = detect_pairs(fit(*data[:2], 5), *data, fdr=0.3)
+    assert found.rate is not None
+    assert found.rate.tolist() == pytest.approx([rates[values[i]] for i in found.pairs[:, 0].tolist()])
+    assert torch.equal(e.at[found.pairs[:, 0]], found.pairs[:, 1])
+
+
+def test_wrong_guesses_of_known_pairs_look_like_those_of_rows_without_partner():
+    data, _, _ = overlapping(300, 300, 300, 0, seed=26, noise_std=0.3)
+    e = evidence(cross_fit(*data, 5, folds=5), torch.empty(0, 2, dtype=torch.int64))
+    spread = float(e.odds.std()) * (2 / 300) ** 0.5
+    for null in (e.null_rows, e.null_columns):
+        assert float(null.mean()) == pytest.approx(float(e.odds.mean()), abs=4 * spread)

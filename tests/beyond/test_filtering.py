@@ -86,3 +86,19 @@ def test_bad_arguments_of_the_filter_are_named():
     ):
         with pytest.raises(ValueError, match=message):
             filtered_fit(*arguments)
+
+
+def test_a_further_round_has_teachers_of_the_kept_pairs_and_helps_a_poor_one():
+    p = spiked(6000, 30, 30, 12, noise_std=0.5, wrong_share=0.85, draws=3, seed=14)
+    once, twice = (filtered_fit(p.x, p.x_tilde, 12, 0.0, rounds=k) for k in (1, 2))
+    half, errors = slice(0, 3000), [sin_theta(f.g1.mT, p.u1).mean() for f in (once, twice)]
+    assert errors[1] < 0.97 * errors[0]
+    x, y = p.x[0], p.x_tilde[0]
+    kept = once.kept[0, half]
+    a, b = x[half][kept], y[half][kept]
+    u, _, vt = np.linalg.svd((a - a.mean(0)).T @ (b - b.mean(0)))
+    rest = [v[3000:] - v[half].mean(0) for v in (x, y)]
+    score = ((rest[0] @ u[:, :12]) * (rest[1] @ vt[:12].T)).sum(1)
+    assert torch.equal(twice.kept[0, 3000:], score > 0)
+    with pytest.raises(ValueError, match="rounds = 0"):
+        filtered_fit(x, y, 12, rounds=0)

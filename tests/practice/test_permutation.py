@@ -18,8 +18,10 @@ def canonical(x, y):
 
 
 def test_it_is_the_loop_that_takes_variates_out_one_by_one_and_permutes_what_is_left():
-    x, y = (a.numpy() for a in pairs(40, 4, 3, seed=1))
+    x, y = normal(40, 4, seed=1).numpy(), normal(40, 3, seed=2).numpy()
+    y[:, 0] += 2 * x[:, 0]
     found = permutation_test(x, y, permutations=30, seed=5)
+    assert found.p_values[0] < 0.05 < found.p_values[1] < 1
     a, s, b = canonical(x, y)
     np.testing.assert_allclose(found.correlations, s, rtol=1e-10)
     generator, counts = torch.Generator().manual_seed(5), np.ones(3)

@@ -34,4 +34,12 @@
     figure.insertBefore(stack, image);
     figure.classList.add("stacked");
   }
+  // what scrolls can be scrolled by keyboard
+  const reach = () => {
+    for (const box of document.querySelectorAll("pre, .display, .scroll, main p, main ul, main ol, figcaption"))
+      if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
+  };
+  addEventListener("resize", reach);
+  document.addEventListener("toggle", reach, true);
+  reach();
 }
