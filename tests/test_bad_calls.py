@@ -399,8 +399,16 @@ def test_integers_and_half_precision_are_computed_in_float64(dtype):
 
 
 def test_the_table_holds_every_function_of_the_face_and_of_the_mathematics():
-    """Those not in it take the results of others, or are checked beside what they measure."""
-    left_out = {"balanced_factors", "evaluate", "linear_covariance", "orthonormal_columns", "take_steps", "softplus"}
+    """Those not in it take the results of others, or more rows than these, or are checked beside what they measure."""
+    left_out = {
+        "audit",
+        "balanced_factors",
+        "evaluate",
+        "linear_covariance",
+        "orthonormal_columns",
+        "take_steps",
+        "softplus",
+    }
     files = (
         covariance,
         data,

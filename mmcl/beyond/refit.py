@@ -1,6 +1,8 @@
 """Unpaired rows without training: detect partners, refit on pairs known and detected, and again."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor
@@ -8,7 +10,7 @@ from tqdm.auto import tqdm
 
 from mmcl._checks import at_least
 from mmcl.beyond.confidence import calibration, why_nothing
-from mmcl.beyond.cross_fit import cross_fit
+from mmcl.beyond.cross_fit import CrossFit, cross_fit
 from mmcl.beyond.detection import calibrated, checked, detect
 from mmcl.beyond.ratio import Ratio
 from mmcl.spectral import fit
@@ -30,17 +32,25 @@ class Refit(Ratio):
 
     Attributes:
         pairs: (m, 2) int64 detected pairs, row of x_unpaired and row of x_tilde_unpaired.
-        confidence: (m,) probability of each to be right, calibrated on known pairs hidden among the unpaired rows
-            (that of the Gaussian model under a rule by which edges share rows).
         history: a `Round` for each detection; the first has the encoders of the known pairs alone, and the confidence
             of each is that of the Gaussian model.
         reason: why nothing was detected at the rate asked for, and what it would take; "" if something was.
+        sure: what makes ``confidence`` when it is first asked for.
     """
 
     pairs: Tensor
-    confidence: Tensor
     history: tuple[Round, ...]
-    reason: str = ""
+    reason: str
+    sure: Callable[[], Tensor] = field(repr=False)
+
+    @cached_property
+    def confidence(self) -> Tensor:
+        """(m,) probability of each pair to be right, calibrated on known pairs hidden among the unpaired rows.
+
+        It takes about as long as two rounds when it is first asked for. Under a rule by which edges share rows it is
+        that of the Gaussian model.
+        """
+        return self.sure()
 
 
 def detect_and_refit(
@@ -102,13 +112,22 @@ def detect_and_refit(
             break
         pairs = found.pairs
         ratio = calibrated(fit(*p.pairs(pairs), p.rank), p, pairs)
-    absent = 0 if fdr is None else max(len(p.more), len(p.more_tilde))
-    if not len(p.more) or not len(p.more_tilde):
-        return Refit(**vars(ratio), pairs=pairs, confidence=history[-1].confidence, history=tuple(history))
-    hidden = calibration(p, pairs, absent)
-    sure = hidden.confidence(1.0 if fdr is None else hidden.partner_share())
-    if fdr is None and rule not in ("mutual", "assignment"):  # edges that share rows are not what the hidden pairs show
-        sure = history[-1].confidence
-    nothing = fdr is not None and not len(pairs)
-    reason = why_nothing(hidden, len(p.x), len(p.more), len(p.more_tilde), p.rank, fdr or 1) if nothing else ""
-    return Refit(**vars(ratio), pairs=pairs, confidence=sure, history=tuple(history), reason=reason)
+    seen = Refit(**vars(ratio), pairs=pairs, history=tuple(history), reason="", sure=partial(_last, history))
+    one_to_one = fdr is not None or rule in ("mutual", "assignment")  # else edges are not what hidden pairs show
+    if not len(p.more) or not len(p.more_tilde) or not one_to_one:
+        return seen
+    if fdr is None or len(pairs):
+        return replace(seen, sure=partial(_calibrated, p, pairs, controlled=fdr is not None))
+    hidden = calibration(p, pairs, max(len(p.more), len(p.more_tilde)))
+    return replace(seen, reason=why_nothing(hidden, len(p.x), len(p.more), len(p.more_tilde), p.rank, fdr))
+
+
+def _last(history: list[Round]) -> Tensor:
+    """The confidence of the last round's model."""
+    return history[-1].confidence
+
+
+def _calibrated(p: CrossFit, pairs: Tensor, controlled: bool) -> Tensor:
+    """The confidence that known pairs hidden among the unpaired rows show; without control rows have partners."""
+    hidden = calibration(p, pairs, max(len(p.more), len(p.more_tilde)) if controlled else 0)
+    return hidden.confidence(hidden.partner_share() if controlled else 1.0)

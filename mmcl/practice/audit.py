@@ -43,11 +43,10 @@ class Power:
 
     def __str__(self) -> str:
         if self.auc < 0.6:
-            return "Right pairs hardly score above strangers: this audit could not have seen wrong pairs."
+            return "right pairs hardly score above strangers, so that this audit could not have seen wrong ones."
         return (
-            f"A right pair scores above a pair of strangers {self.auc:.0%} of the time; the suspects hold about "
-            f"{self.found:.0%} of the wrong pairs; of clean pairs one could say that at most {self.if_clean:.1%} "
-            "are wrong."
+            f"a right pair scores above a pair of strangers in {self.auc:.1%} of cases; the suspects hold about "
+            f"{self.found:.0%} of the wrong pairs; if none were wrong, the bound would be {self.if_clean:.1%}."
         )
 
 

@@ -129,19 +129,23 @@ def described(given: Given) -> list[tuple[str, str, str]]:
     ]  # fmt: skip
 
 
-def next_steps(found: Audit, related: int, recovered: int | None) -> Sequence[str]:
+def next_steps(found: Audit, related: int, rank: int, recovered: int | None) -> Sequence[str]:
     """What to do next, a sentence for each finding.
 
     Args:
         found: the audit.
-        related: canonical correlations above chance.
+        related, rank: canonical correlations above chance, of how many.
         recovered: partners found, or None if none were looked for.
     """
     if not related:
         return ("The two sides show no relation that can be told from chance: check that rows are in one order, "
                 "or give more pairs.",)  # fmt: skip
     share, bound = found.wrong_share, found.wrong_share_upper
-    steps = [f"Keep the first {related} dimensions: the others are not above chance."]
+    steps = [
+        f"Keep all {rank} dimensions: each is related beyond chance."
+        if related == rank
+        else f"Keep the first {related} dimensions: the next is not above chance."
+    ]
     if len(found.suspects) == 0:
         steps.append("No pair stands out as wrong.")
     else:
