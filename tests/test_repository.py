@@ -13,6 +13,7 @@ import jupytext
 import nbformat
 import numpy as np
 import pytest
+import torch
 import yaml
 from packaging.requirements import Requirement
 
@@ -209,10 +210,13 @@ def test_the_snippet_of_the_readme_runs_with_numpy_arrays():
     exec(code, names)
     assert isinstance(names["x"], np.ndarray)
     assert names["z"].shape == names["z_tilde"].shape == (500, 10)
-    first, second = names["sure"].pairs.T.numpy()
-    right = names["order"][second] == first
-    assert len(right) > 100
-    assert right.mean() > 0.9
+    suspects, wrong = names["checked"].suspects, names["data"].wrong
+    assert wrong[suspects].double().mean() > 0.6
+    assert names["checked"].wrong_share.low <= 0.2 <= names["checked"].wrong_share_upper.high
+    first, second = names["found"].pairs.T
+    right = names["data"].partner[400 + first] == 400 + torch.from_numpy(names["order"])[second]
+    assert len(right) > 30
+    assert right.double().mean() > 0.8
 
 
 def test_the_public_face_is_the_same_for_python_and_for_a_type_checker():
