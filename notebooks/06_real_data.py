@@ -107,9 +107,9 @@ assert torch.allclose(torch.autograd.grad(loss, s)[0], -W)
 # > **Ours: the published code differs from the text in three places.** (i) Rule (4.2) keeps the $N$
 # > largest of these maxima; the code keeps all of them. (ii) Its batches hold, at the same place of
 # > either modality, two images of the *same class*, so the batch itself tells who belongs together.
-# > (iii) The edge for column $j$ should join row $\arg\max_is_{ij}$ and column $j$; the code joins
-# > row $j$ and column $\arg\max_is_{ij}$. As equal places hold equal classes, such an edge still
-# > joins the right classes as often as the edge meant.
+# > (iii) The edge for column $j$ should join row $\operatorname{argmax}_is_{ij}$ and column $j$;
+# > the code joins row $j$ and column $\operatorname{argmax}_is_{ij}$. As equal places hold equal
+# > classes, such an edge still joins the right classes as often as the edge meant.
 # >
 # > We train three ways from the same first stage: with both modalities in random order and edges
 # > where they belong (*random batches*), as the published code does (*published code*), and on true
