@@ -131,15 +131,31 @@ def known(r, N, draws=None, seed=seed):
     return p.x @ p.u1, p.x_tilde @ p.u2
 
 
-figure, panels = plots.panels(columns=2, width=4.4, height=3.0)
+u, v = known(3, 6)                                      # six rows of each modality, in pairs
+s = u @ v.T
+by_row, by_column = s == s.amax(1, keepdim=True), s == s.amax(0, keepdim=True)
+edges = detect_edges(u, v, torch.eye(3).double(), torch.eye(3).double())
+right = int((edges[:, 0] == edges[:, 1]).sum())
+
+# %%
+figure, (first, *panels) = plots.panels(columns=3, width=3.4, height=3.1)
+plots.matrix(first, s, rf"(4.2), $r=3$: {right} of 6 kept are right", numbers="{:.0f}")
+for name, marker, which, shift in (("best of its row", "<", by_row, (0, 0.38)),
+                                   ("best of its column", "^", by_column, (0.38, 0))):
+    i, j = which.nonzero().T
+    first.plot(j + shift[1], i + shift[0], marker, color="black", markersize=5, label=name)
+first.plot(edges[:, 1], edges[:, 0], "s", markersize=27, markeredgewidth=2.5,
+           markerfacecolor="none", color=plots.COLOURS[2], label="kept")
+first.legend(loc="upper center", bbox_to_anchor=(0.5, 0), ncols=3, fontsize=7, markerscale=0.4)
 for ax, r, verdict in zip(panels, (10, 60), ("often loses", "wins"), strict=True):
     u, v = known(r, 200)
     strangers = (u @ v.T).fill_diagonal_(-inf).amax(1)
     groups = {"the partner": (u * v).sum(1) / r, "best of 199 strangers": strangers / r}
     plots.histograms(ax, groups, torch.linspace(0, 3, 40), "score $s_{ij}/r$",
                      f"$r={r}$: the partner {verdict}")
-show(figure, alt="Histograms of the partner's score and of the best stranger's: they overlap at "
-     "r = 10 and are apart at r = 60.")
+show(figure, alt="Left, similarities of six rows and six columns: arrows at the best of each row "
+     "and of each column, boxes at the six that are kept. Right, the partner's score and the best "
+     "stranger's: they overlap at r = 10 and are apart at r = 60.")
 
 # %%
 from mmcl.experiments import playable
