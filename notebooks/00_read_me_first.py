@@ -101,6 +101,8 @@ for size in sizes:
     q, u1 = spiked(size, seed=seed, **model), u.u1.expand(draws, -1, -1)
     error["multimodal"].append(sin_theta(fit(q.x, q.x_tilde, 4).g1.mT, u1))
     error["masked"].append(sin_theta(fit_masked(q.x, 4).mT, u1))
+
+# %%
 error = {k: torch.stack(v) for k, v in error.items()}
 lead = error["masked"] - error["multimodal"]
 lead = lead.mean(1) / lead.std(1) * draws**0.5              # in standard errors
@@ -248,6 +250,8 @@ limit = [float(torch.linalg.matrix_norm(M.g1.T @ M.g2 - share * pairs.u1 @ pairs
          for share in (1.0, 0.5)]
 claim("erratum.thm-8.1", f"half wrong, n = 20,000: G1^T G2 is {limit[0]:.2f} from the printed "
       f"limit and {limit[1]:.2f} from half of it", limit[1] / limit[0], 0, 0.2)
+
+# %%
 u = spiked(2, 160, 160, 5, seed=seed).u1
 w = torch.linalg.qr(torch.randn(160, 5, generator=start, dtype=torch.float64))[0]
 correlated = u @ u.T + 0.5 * torch.eye(160) + 3 * w @ w.T   # noise of condition number 7

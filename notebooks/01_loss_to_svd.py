@@ -242,7 +242,8 @@ claim("prop-8.1.printed-beta", f"with the printed $-1$ each of the five nonlinea
 
 # %%
 Markdown(f"**So** (Proposition 2.1: shown in part): it holds to {derived.max():.0e}, also for "
-         f"encoders that are not linear, with the $\\beta_i$ above; with the printed one the gradient "
+         f"encoders that are not linear, with the $\\beta_i$ above; with the printed one the "
+         f"gradient "
          f"of InfoNCE is off by up to {printed[1]:.0%} of its norm.")
 
 # %% [markdown]
@@ -574,7 +575,8 @@ left_over = relative_error(rho * both.T @ both * off, whole)
 change = relative_error(fit.encoders[0].T @ fit.encoders[1], alone.g1.T @ alone.g2)
 
 # %%
-Markdown(f"**So** (Corollary 7.1: shown in part): it holds to {three:.0e} with the right $\\beta_i$. "
+Markdown(f"**So** (Corollary 7.1: shown in part): it holds to {three:.0e} with the right "
+         f"$\\beta_i$. "
          f"Three encoders of rank {rank} leave {left_over:.0%} of the six cross-covariances, and "
          f"$G_1^\\top G_2$ differs by {change:.1%} from the SVD of $S_{{1,2}}$ alone.")
 

@@ -444,7 +444,8 @@ more = [spiked(2, m, m, 4, noise_std=0.5, draws=24, seed=seed) for m in (40, 80)
 far = torch.stack([theory.overtaking_n(p.u1, p.u2, p.noise, p.noise_tilde, wrong_share=p_n).log()
                    for p in more])
 cubic, one = float(far[1].mean() - far[0].mean()) / math.log(2), float(far.var(1).sum() / 24) ** 0.5
-claim("abstract-ii.cubic", f"from d = 40 to 80 predicted n* grows as d to the power {cubic:.2f}, to "
+claim("abstract-ii.cubic", f"from d = 40 to 80 predicted n* grows as d to the power {cubic:.2f}, "
+                           f"to "
       f"{float(far[1].mean().exp()):,.0f} (3; allowed 0.2 and 4 standard errors)", cubic, 3,
       0.2 + 4 * one / math.log(2))
 claim("abstract-ii.overtaking", f"MMCL overtakes masking at n = {met:.0f} [{low:.0f}, {high:.0f}], "

@@ -169,7 +169,8 @@ show(figure, alt="Distance of the weights from the four limits against r over lo
 
 # %%
 Markdown("**So** ((7.1) to (7.3), Algorithm 4, Lemma 7.2: shown): for $r \\ge 15\\log n$ the "
-         f"weights of CLIP are 0 for right pairs and 1 for wrong ones, to {worst[3].max():.0e}; for "
+         f"weights of CLIP are 0 for right pairs and 1 for wrong ones, to {worst[3].max():.0e}; "
+         f"for "
          f"$r \\le 4\\log n$ there is no such limit ({worst[1, 0]:.2f} off).")
 
 # %% [markdown]
@@ -289,7 +290,8 @@ show(figure, alt="Error of Algorithm 4 against nu: it peaks at nu = 1/eta and co
 
 # %%
 Markdown("**So** (Theorem 7.1: shown): Algorithm 4 recovers the features, not slower than the "
-         f"paper states ($n^{{{slopes[0]:.2f}}}$; faster than $n^{{-1/2}}$, as the smallest samples "
+         f"paper states ($n^{{{slopes[0]:.2f}}}$; faster than $n^{{-1/2}}$, as the smallest "
+         f"samples "
          f"are not yet in the first order), with {float(measured[-1] / errors['linear', eta]):.2f} "
          "times the error of the linear loss at $\\nu = 4$. What $\\nu$ buys is that CLIP does not "
          "cancel.")

@@ -278,6 +278,8 @@ claim("asm-4.2.rate", "let $q$ be the probability that one row names a stranger:
 claim("asm-4.2.bound", f"the share is never below $1-N(N-1)(1+1/\\kappa)^{{-r/2}}$, worst of "
       f"{bound.numel()} settings, in standard errors", ((bound - measured) / error).max(), 0,
       tolerance=(inf, 3))
+
+# %%
 k = int((guess[0] - guess[-1]).argmax())
 claim("asm-4.2.n-or-N", f"$r={ranks[k]}$, subspaces known: exact in {measured[0, k]:.0%} of the "
       f"data sets at $N={candidates[0]}$, in {measured[-1, k]:.0%} at $N={candidates[-1]}$",
@@ -297,7 +299,8 @@ claim("asm-4.1.pairs", f"exact in {learned[-2:].mean():.0%} of data sets from 50
 at = [share[name][int((row > 0.5).int().argmax())] for name, row in lines.items()]
 switch = 4 / math.log(1 + 1 / (2 * (1 + noise_std**2) ** 2 - 1))
 Markdown("**So** (Assumptions 4.1, 4.2: shown in part): detection switches on at $r/\\log N$ of "
-         f"about {min(at):.0f} to {max(at):.0f} (our bound at {switch:.1f}), and some hundred pairs "
+         f"about {min(at):.0f} to {max(at):.0f} (our bound at {switch:.1f}), and some hundred "
+         f"pairs "
          "suffice for the encoders.")
 
 # %% [markdown]
@@ -390,6 +393,8 @@ claim("lem-4.1.gamma", f"$1-\\min\\beta=N^{{-\\gamma}}$ has $\\gamma={on[0.5]:.2
 claim("lem-4.1.off-edges", "the largest $\\beta_{ij}$ off the edges is $N^{-a}$ with "
       f"$a={off[0.5]:.2f}$, {off[0.25]:.2f} at half the temperature (ratio 2, allowed 0.3)",
       off[0.25] / off[0.5], 2, tolerance=0.3)
+
+# %%
 collapse, at_half = (swept[0.5][k].mean() / oracle.mean() for k in (0, 4))
 claim("lem-4.1.collapse", f"$\\nu=1$: the error is {collapse:.1f} times that of $N$ known pairs "
       "(more than 2)", collapse, 2, tolerance=(0, inf))
@@ -480,7 +485,8 @@ claim("thm-4.1.pairs-discarded", f"at $N={n_unpaired[-1]:,}$ the error is "
 
 # %%
 Markdown(f"**So** (Theorem 4.1: shown): exponent {slope:.2f} in $N-r$; at $N={n_unpaired[-1]:,}$ "
-         f"the error is {curve[-1].mean():.3f}, of true pairs {truth[-1].mean():.3f}, from {n:,} as "
+         f"the error is {curve[-1].mean():.3f}, of true pairs {truth[-1].mean():.3f}, from {n:,} "
+         f"as "
          f"from {many:,}; but {many:,} pairs alone have {alone[many].mean():.3f}.")
 
 # %% [markdown]

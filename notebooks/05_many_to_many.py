@@ -156,7 +156,8 @@ claim("fig-1.collapse", f"beyond p' = 0.39 the partition costs {worse:.2f}: it i
 # %%
 gained = (printed - plain)[:, at[0.3]].mean()
 claim("table-1.partition-helps", "p' = 0.3: Algorithm 2 (k = 10) changes the accuracy by "
-      f"{gained:+.3f}; printed is a gain of 0.503. In closed form it is not needed", gained, 0, 0.15)
+      f"{gained:+.3f}; printed is a gain of 0.503. In closed form it is not needed",
+      gained, 0, 0.15)
 
 # %%
 figure, (left, right) = plots.panels(columns=2, width=4.4, height=3.7)
@@ -260,7 +261,8 @@ right.axhline(0.1, color=plots.GREY, linestyle=":", linewidth=1)
 right.text(end, 0.07, "chance", ha="right", va="top", color=plots.GREY)
 right.set_ylim(0, 0.6)
 show(figure, alt="Left: the fall of the loss in its first steps crosses what the plateau rule asks "
-                 "for at p' = 0.3. Right: from one start, with the rule it stops, without it goes on.")
+                 "for at p' = 0.3. Right: from one start, with the rule it stops, without it goes "
+                 "on.")
 
 # %%
 kept_on, cut = (longest[0.3, how, None, 1] for how in ("constant rate", "published"))
@@ -270,7 +272,8 @@ claim("table-1.rule-stops", f"p' = 0.3, seed 1: the rule stops at {cut['accuracy
 head = ("| $p'$ | partition | schedule | seed | steps | last rate | accuracy |\n"
         "|---|---|---|---|---|---|---|\n")
 Markdown(head + "\n".join(
-    f"| {r['flip']} | {r['partition'] or 'none'} | {r['schedule']} | {r['seed']} | {r['step'][-1]} | "
+    f"| {r['flip']} | {r['partition'] or 'none'} | {r['schedule']} | {r['seed']} | "
+    f"{r['step'][-1]} | "
     f"{r['rate'][-1]:.0e} | {r['accuracy'][-1]:.3f} |" for r in longest.values()))
 
 # %% [markdown]
@@ -282,7 +285,8 @@ Markdown(head + "\n".join(
 
 # %%
 cost = float((plain[:, 0] - plain[:, at[0.3]]).mean())
-Markdown("**So** (Algorithm 2: shown; Figure 1: shown in part; Table 1: differs): Algorithm 2 cleans "
+Markdown("**So** (Algorithm 2: shown; Figure 1: shown in part; Table 1: differs): Algorithm 2 "
+         "cleans "
          "the graph, up to $p' = 0.39$ in theory and in print. In closed form it is not needed: at "
          f"0.3 noise costs {cost:.2f} without it. The printed collapse there is probably the "
          "learning-rate rule's.")

@@ -219,8 +219,10 @@ Markdown("Last epoch, mean of draws: " + ", ".join(
     f"{names[k]} {live[k][:, -1].mean():.3f}" for k in names) + ".")
 
 # %%
-Markdown("**So** (Algorithm 3: shown; Figure 3: shown in part): the curve of the pairs is reproduced "
-         f"({mean['paired']:.3f} against 0.589) and the order of the other two; the gain from unpaired "
+Markdown("**So** (Algorithm 3: shown; Figure 3: shown in part): the curve of the pairs is "
+         "reproduced "
+         f"({mean['paired']:.3f} against 0.589) and the order of the other two; the gain from "
+         f"unpaired "
          f"images is not ({mean['detected']:.3f}, or {mean['transposed']:.3f} with the published "
          f"code's batches, against 0.644), nor the oracle's level ({mean['pairs']:.3f}, rising).")
 

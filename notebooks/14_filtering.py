@@ -169,7 +169,8 @@ show(figure, alt="Error against the share of right pairs for three ranks: slope 
      "with it, flat at small shares; the formula lies on the points.")
 
 # %%
-Markdown(f"**So:** in powers of $1/\\eta$ the error of the filter grows as {above[0]:.2f} where many "
+Markdown(f"**So:** in powers of $1/\\eta$ the error of the filter grows as {above[0]:.2f} where "
+         f"many "
          f"pairs are right ($r={ranks[-1]}$) and as {below[0]:.2f} where few are ($r={ranks[0]}$); "
          f"without a filter as {min(plain):.2f} to {max(plain):.2f}.")
 

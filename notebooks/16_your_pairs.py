@@ -45,7 +45,8 @@ from mmcl.practice.files import pairs_of, read_pairs, rows_as_csv
 from mmcl.practice.recover import recover
 
 if not (0 <= wrong_share < 1 and 0 < fdr < 1 and n_components >= 0 and permutations >= 20):
-    raise ValueError(f"use wrong_share in [0, 1), fdr in (0, 1), n_components >= 0, permutations >= 20;"
+    raise ValueError(f"use wrong_share in [0, 1), fdr in (0, 1), n_components >= 0, permutations "
+                     f">= 20;"
                      f" got {wrong_share = }, {fdr = }, {n_components = }, {permutations = }")
 if not features and not 100 <= n <= 1000:
     raise ValueError(f"n = {n}; use 100 to 1,000 pairs of the digits")
@@ -100,8 +101,10 @@ plots.curves(ax, number, lines, "dimension", "correlation on rows held out",
 show(figure, alt=f"Canonical correlations of held-out rows; {related} are above chance.")
 
 # %%
-Markdown(f"**So:** the strongest correlation is {own.max():.2f}, where chance reaches {high.max():.2f}; the "
-         f"first {related} of {rank} dimensions are above the largest of chance in 95 of 100 cases.")
+Markdown(f"**So:** the strongest correlation is {own.max():.2f}, where chance reaches "
+         f"{high.max():.2f}; the "
+         f"first {related} of {rank} dimensions are above the largest of chance in 95 of 100 "
+         f"cases.")
 
 # %% [markdown]
 # ## 3 How well are held-out rows retrieved?
@@ -130,7 +133,8 @@ show(figure, alt="How often the partner is among the first k, for three ways of 
 
 # %%
 tops = ", ".join(f"{name} {float(c[0]):.1%}" for name, c in curves.items())
-Markdown(f"**So:** the partner comes first for {tops} of the rows (by luck {1 / len(test[0]):.2%}). "
+Markdown(f"**So:** the partner comes first for {tops} of the rows (by luck "
+         f"{1 / len(test[0]):.2%}). "
          f"Used: {rank} dimensions, ridge {ridge:g}, features standardised and whitened, "
          f"$\\tau={clip.tau_:.3g}$.")
 
@@ -161,7 +165,8 @@ ax.set_title("As many pairs score like strangers as may be wrong", loc="left")
 show(figure, alt="The pairs' ranks among strangers, and the bound on the share of wrong pairs.")
 
 # %%
-Markdown(f"**So:** at most {upper.high:.1%} of the pairs are wrong (95 % confidence, no assumption on "
+Markdown(f"**So:** at most {upper.high:.1%} of the pairs are wrong (95 % confidence, no "
+         f"assumption on "
          f"right pairs); the estimate is {share.value:.1%}, between {share.low:.1%} and "
          f"{share.high:.1%}. **What could be seen:** {found.power}")
 
@@ -171,7 +176,8 @@ record("wrong_share_upper", "upper bound on the share of wrong pairs", upper.hig
 record("auc", "probability that a right pair scores above strangers", found.power.auc)
 if wrong is not None:
     true, slack = float(wrong.double().mean()), 0.02 + 2 / n**0.5
-    claim("ours.audit.bound", f"the bound {upper.high:.3f} is at least the true share {true:.3f}, and by "
+    claim("ours.audit.bound", f"the bound {upper.high:.3f} is at least the true share {true:.3f}, "
+                              f"and by "
           f"no more than {slack:.3f} above it", upper.high, true, (0.015, slack))
 
 # %% [markdown]
@@ -186,7 +192,8 @@ suspect = torch.isin(torch.arange(len(x)), found.suspects)
 table = {"id": ids, "row": kept, "probability_wrong": found.probability, "score": found.score,
          "weight": found.weight, "suspect": np.where(suspect, "yes", "no")}
 attach("suspects.csv", rows_as_csv({name: values[order] for name, values in table.items()}))
-head = ["| place | id | probability of being wrong | strangers that score lower |", "|---|---|---|---|"]
+head = ["| place | id | probability of being wrong | strangers that score lower |",
+        "|---|---|---|---|"]
 rows = [f"| {k + 1} | {ids[i]} | {found.probability[i]:.3f} | {found.score[i]:.1%} |"
         for k, i in enumerate(order[:10].tolist())]
 Markdown("\n".join(head + rows))
@@ -217,7 +224,8 @@ if wrong is not None:
 
 # %%
 def placed(score):
-    """Of each right pair the share of wrong ones below it, of each wrong one that of right ones above."""
+    """Of each right pair the share of wrong ones below it, of each wrong one that of right ones
+    above."""
     above = (score[~wrong].unsqueeze(1) > score[wrong]).double()
     return above.mean(1), above.mean(0)
 
@@ -225,15 +233,18 @@ def placed(score):
 # %%
 if wrong is not None and wrong.sum() >= 20 and len(found.suspects):
     simple = overview.cosine_scores(x, y, rank, seed=seed)
-    claim("ours.audit.calibrated", "what is called probable happens as often: the calibration error is "
+    claim("ours.audit.calibrated", "what is called probable happens as often: the calibration "
+                                   "error is "
           f"{error:.3f}", error, 0, 0.05)
     ours, theirs = placed(found.score), placed(simple)
     spread = sum(float((a - b).var()) / len(a) for a, b in zip(ours, theirs, strict=True)) ** 0.5
-    claim("ours.audit.ranking", f"right pairs rank above wrong ones in {ours[0].mean():.1%} of cases, by "
+    claim("ours.audit.ranking", f"right pairs rank above wrong ones in {ours[0].mean():.1%} of "
+                                f"cases, by "
           f"cosine in {theirs[0].mean():.1%}: not below by 3.5 standard errors",
           ours[0].mean() - theirs[0].mean(), 0, (3.5 * spread, inf))
     false = float((~wrong[found.suspects]).double().mean())
-    claim("ours.audit.suspects", f"of {len(found.suspects)} suspects {false:.1%} are right", false, fdr,
+    claim("ours.audit.suspects", f"of {len(found.suspects)} suspects {false:.1%} are "
+                                 f"right", false, fdr,
           (inf, 3 * (fdr / wrong.sum()) ** 0.5))
 
 # %% [markdown]
@@ -276,14 +287,16 @@ if min(len(given.x_unpaired), len(given.y_unpaired)) and clear.sum() >= 20:
 # %%
 Markdown("**So:** no unpaired rows were given." if recovered is None else
          f"**So:** nothing was recovered: {recovered.reason}." if not len(recovered.pairs) else
-         f"**So:** {len(recovered.pairs):,} of {len(given.x_unpaired):,} rows have a partner at a rate "
+         f"**So:** {len(recovered.pairs):,} of {len(given.x_unpaired):,} rows have a partner at a "
+         f"rate "
          f"of {fdr:g}, right with a probability of {recovered.confidence.mean():.0%} on average.")
 
 # %%
 if wrong is not None and recovered is not None:
     false = float((recovered.pairs.sum(1) != 199).sum())
     allowed = fdr * len(recovered.pairs)
-    claim("ours.audit.recovered", f"of {len(recovered.pairs)} recovered pairs {false:.0f} are wrong",
+    claim("ours.audit.recovered", f"of {len(recovered.pairs)} recovered pairs {false:.0f} are "
+                                  f"wrong",
           false, allowed, (inf, 3 * max(1, allowed) ** 0.5 + 1))
 
 # %% [markdown]
