@@ -72,8 +72,8 @@ def as_square(name: str, a: Any, d: int | None = None) -> Tensor:
     return a
 
 
-def paired(x: Any, x_tilde: Any) -> tuple[Tensor, Tensor]:
-    """Both modalities as tensors of one dtype, with at least two rows, paired row by row, all finite."""
+def as_pairs(x: Any, x_tilde: Any) -> tuple[Tensor, Tensor]:
+    """Both modalities as tensors of one dtype, with at least two rows, paired row by row."""
     x, x_tilde = as_rows("x", x), as_rows("x_tilde", x_tilde)
     n, n_tilde = x.shape[-2], x_tilde.shape[-2]
     if n != n_tilde:
@@ -86,7 +86,21 @@ def paired(x: Any, x_tilde: Any) -> tuple[Tensor, Tensor]:
             "expand one to the other"
         )
     dtype = torch.promote_types(x.dtype, x_tilde.dtype)
-    return all_finite("x", x.to(dtype)), all_finite("x_tilde", x_tilde.to(dtype))
+    return x.to(dtype), x_tilde.to(dtype)
+
+
+def paired(x: Any, x_tilde: Any) -> tuple[Tensor, Tensor]:
+    """`as_pairs`, all finite."""
+    x, x_tilde = as_pairs(x, x_tilde)
+    return all_finite("x", x), all_finite("x_tilde", x_tilde)
+
+
+def finite_product(product: Tensor, x: Tensor, x_tilde: Tensor) -> Tensor:
+    """``product``, in which each value of the pairs has a part: it is finite only if they are, which saves a pass."""
+    if not bool(torch.isfinite(product).all()):
+        all_finite("x", x), all_finite("x_tilde", x_tilde)
+        raise ValueError("x and x_tilde hold numbers so large that their products overflow; scale them down")
+    return product
 
 
 def as_encoders(x: Tensor, x_tilde: Tensor, g1: Any, g2: Any) -> tuple[Tensor, Tensor]:

@@ -3,6 +3,8 @@
 The private methods see the similarities s in blocks of rows, so that `mmcl.covariance.loss_and_covariance` can walk
 an n x n matrix that is never kept: `_prepare` a block that begins at row ``start``, add up its row and column
 `_totals`, `_merge` the latter over blocks, then ask for the weights `_apart` of a block, `_together` of the diagonal.
+`_prepare` may overwrite its block, and `_apart_times` is `_apart` times a matrix, for a loss that need not form it:
+at n = 300 memory that is asked for anew costs more than the arithmetic.
 The totals leave out the pair itself; `_value` and `_together` add its term, eps psi((1 - nu) s_ii).
 """
 
@@ -51,7 +53,7 @@ class ContrastiveLoss:
         if s.ndim < 2 or s.shape[-1] != s.shape[-2] or s.shape[-1] < 2:
             raise ValueError(f"s has shape {tuple(s.shape)}; similarities are (..., n, n) with n >= 2")
         all_finite("s", s)
-        return s.diagonal(dim1=-2, dim2=-1), self._prepare(s, 0, float(s.detach().abs().amax()))
+        return s.diagonal(dim1=-2, dim2=-1), self._prepare(s.clone(), 0, float(s.detach().abs().amax()))
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{k}={v:g}' for k, v in vars(self).items())})"
@@ -71,6 +73,11 @@ class ContrastiveLoss:
 
     def _apart(self, block: Any, diagonal: Tensor, start: int, rows: Tensor, columns: Tensor) -> Tensor:
         raise NotImplementedError
+
+    def _apart_times(
+        self, block: Any, diagonal: Tensor, start: int, rows: Tensor, columns: Tensor, right: Tensor
+    ) -> Tensor:
+        return self._apart(block, diagonal, start, rows, columns) @ right
 
     def _together(self, rows: Tensor, columns: Tensor, diagonal: Tensor) -> Tensor:
         raise NotImplementedError
@@ -143,7 +150,7 @@ class ExponentialLoss(ContrastiveLoss):
         raise NotImplementedError
 
     def _prepare(self, s: Tensor, start: int, bound: float) -> tuple[Tensor, bool]:
-        logits = s / self.tau + self.margin
+        logits = s.div_(self.tau).add_(self.margin)
         logits.diagonal(start, -2, -1).fill_(-math.inf)
         largest = bound / self.tau + abs(self.margin) + math.log(s.shape[-1])  # no sum overflows, no term underflows
         exponentiate = largest < 0.9 * math.log(torch.finfo(s.dtype).max)
@@ -177,12 +184,26 @@ class ExponentialLoss(ContrastiveLoss):
 
     def _apart(self, block: tuple[Tensor, bool], diagonal: Tensor, start: int, rows: Tensor, columns: Tensor) -> Tensor:
         values, exponentiated = block
-        p = self._half_slope(rows, diagonal[..., start : start + rows.shape[-1]])
-        q = self._half_slope(columns, diagonal)
+        p, q = self._slopes(diagonal, start, rows, columns)
         if exponentiated:
             return ((p / -rows.exp()).unsqueeze(-1) - (q / columns.exp()).unsqueeze(-2)).mul_(values)
         by_row, by_column = (values - rows.unsqueeze(-1)).exp(), (values - columns.unsqueeze(-2)).exp()
         return -(p.unsqueeze(-1) * by_row + q.unsqueeze(-2) * by_column)
+
+    def _apart_times(
+        self, block: tuple[Tensor, bool], diagonal: Tensor, start: int, rows: Tensor, columns: Tensor, right: Tensor
+    ) -> Tensor:
+        values, exponentiated = block
+        if not exponentiated:
+            return super()._apart_times(block, diagonal, start, rows, columns, right)
+        p, q = self._slopes(diagonal, start, rows, columns)
+        by_row, by_column = (p / -rows.exp()).unsqueeze(-1), (q / -columns.exp()).unsqueeze(-1)
+        first, second = (values @ torch.cat([right, by_column * right], -1)).chunk(2, -1)
+        return by_row * first + second
+
+    def _slopes(self, diagonal: Tensor, start: int, rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
+        own = diagonal[..., start : start + rows.shape[-1]]
+        return self._half_slope(rows, own), self._half_slope(columns, diagonal)
 
     def _together(self, rows: Tensor, columns: Tensor, diagonal: Tensor) -> Tensor:
         more = self.nu - 1

@@ -6,7 +6,18 @@ import torch
 from torch import Tensor
 
 from mmcl._blocks import BLOCK, row_blocks
-from mmcl._checks import all_finite, as_encoders, as_rows, as_tensor, finite_rows, no_less_than, paired, rank_at_most
+from mmcl._checks import (
+    all_finite,
+    as_encoders,
+    as_pairs,
+    as_rows,
+    as_tensor,
+    finite_product,
+    finite_rows,
+    no_less_than,
+    paired,
+    rank_at_most,
+)
 from mmcl.losses import ContrastiveLoss, Linear, resolve
 
 KEEP = 2**23  # the similarities s are kept whole up to this many entries (64 MB in float64)
@@ -84,7 +95,8 @@ def _walk(x: Tensor, x_tilde: Tensor, g1: Tensor, g2: Tensor, loss: ContrastiveL
     s = (x * together.unsqueeze(-1)).mT @ x_tilde
     for here in blocks:
         values = values if len(blocks) == 1 else similarities(here)
-        s = s + x[..., here, :].mT @ (loss._apart(values, diagonal, here.start, rows[..., here], columns) @ x_tilde)
+        pulled = loss._apart_times(values, diagonal, here.start, rows[..., here], columns, x_tilde)
+        s = s + x[..., here, :].mT @ pulled
     return loss._value(rows, columns, diagonal), s / n
 
 
@@ -110,10 +122,11 @@ def cross_covariance(x: Tensor, x_tilde: Tensor, weights: Tensor | None = None) 
         >>> cross_covariance(torch.eye(3), torch.eye(3)).diagonal()
         tensor([0.3333, 0.3333, 0.3333])
     """
-    x, x_tilde = paired(x, x_tilde)
+    x, x_tilde = as_pairs(x, x_tilde)
     n = x.shape[-2]
     if weights is None:
-        return _centred_product(x, x_tilde) / (n - 1)
+        return finite_product(_centred_product(x, x_tilde), x, x_tilde) / (n - 1)
+    all_finite("x", x), all_finite("x_tilde", x_tilde)
     weights = all_finite("weights", as_tensor("weights", weights).to(x))
     if weights.shape[-2:] != (n, n):
         raise ValueError(f"weights have shape {tuple(weights.shape)}; W is (..., n, n) with n = {n} pairs")
@@ -136,13 +149,24 @@ def linear_covariance(x: Tensor, x_tilde: Tensor, loss: Linear) -> Tensor:
 
 
 def _centred_product(x: Tensor, x_tilde: Tensor) -> Tensor:
-    """sum_i (x_i - mean x)(x~_i - mean x~)^T, centred block by block."""
-    n, means = x.shape[-2], [a.mean(-2, keepdim=True) for a in (x, x_tilde)]
-    total = x.new_zeros(*x.shape[:-2], x.shape[-1], x_tilde.shape[-1])
-    for here in row_blocks(n, x.numel() // n, BLOCK // 4):  # 2 MB stay in the cache and cost next to nothing
-        block, block_tilde = (a[..., here, :] - m for a, m in zip((x, x_tilde), means, strict=True))
-        total = total + block.mT @ block_tilde
-    return total
+    """sum_i (x_i - mean x)(x~_i - mean x~)^T in one pass: for any c and c~ it is
+
+        sum_i (x_i - c)(x~_i - c~)^T - n (mean x - c)(mean x~ - c~)^T.
+
+    With c and c~ the means of a few rows spread over all, the second term is small, so no digits are lost in it.
+    """
+    n, views = x.shape[-2], [a.reshape(-1, *a.shape[-2:]) for a in (x, x_tilde)]
+    few = torch.linspace(0, n - 1, min(n, 64)).long()
+    near = [a[:, few].mean(1, keepdim=True) for a in views]
+    total = x.new_zeros(len(views[0]), x.shape[-1], x_tilde.shape[-1])
+    sums = [torch.zeros_like(c) for c in near]
+    for here in row_blocks(n, x.numel() // n, BLOCK // 16):  # half a megabyte, which stays in the cache
+        a, b = (view[:, here] - c for view, c in zip(views, near, strict=True))
+        total.baddbmm_(a.mT, b)
+        ones = a.new_ones(len(a), 1, a.shape[1])
+        for s, block in zip(sums, (a, b), strict=True):
+            s.baddbmm_(ones, block)  # a product is twice as fast as a sum
+    return (total - sums[0].mT @ sums[1] / n).view(*x.shape[:-2], *total.shape[1:])
 
 
 def whitening(x: Tensor, ridge: float = 0.0) -> Tensor:

@@ -9,6 +9,7 @@ from torch import Tensor
 from mmcl._checks import (
     as_encoders,
     as_generator,
+    as_pairs,
     at_least,
     no_less_than,
     paired,
@@ -106,13 +107,14 @@ def fit(
         >>> bool(found.converged), tuple(found.g1.shape), tuple(found.g2.shape)
         (True, (2, 4), (2, 3))
     """
-    x, x_tilde = paired(x, x_tilde)
+    x, x_tilde = as_pairs(x, x_tilde)
     rank = rank_at_most(rank, x.shape[-1], x_tilde.shape[-1])
     positive(rho=rho, tol=tol)
     at_least(1, max_steps=max_steps)
     loss = resolve(loss)
     if isinstance(loss, Linear):
         return closed_form(linear_covariance(x, x_tilde, loss), rank, rho)
+    x, x_tilde = paired(x, x_tilde)
     tol = max(tol, 64 * torch.finfo(x.dtype).eps)
     end, converged, history = descend(x, x_tilde, rank, loss, rho, tol, max_steps, progress)
     return Fit(*balanced_factors(end.u, end.s, end.v), end.value, len(history) - 1, converged, history)

@@ -341,14 +341,15 @@ def test_small_terms_of_log_one_plus_exp_are_not_dropped(gap):
 @pytest.mark.parametrize("name", EXPONENTIAL)
 def test_exponentials_and_logits_are_one_function(name, size):
     n, loss = 8, make(name)
-    s = (size * normal(n, n, seed=12)).clamp(-150, 150)
+    s, right = (size * normal(n, n, seed=12)).clamp(-150, 150), normal(n, 3, seed=13)
     diagonal = s.diagonal()
     results, exponentiated = [], []
     for bound in (float(s.abs().max()), math.inf):
-        block = loss._prepare(s, 0, bound)
+        block = loss._prepare(s.clone(), 0, bound)
         rows, columns = loss._totals(block, diagonal, 0)
         results.append((loss._value(rows, columns, diagonal), loss._apart(block, diagonal, 0, rows, columns)))
         exponentiated.append(block[1])
+        close(loss._apart_times(block, diagonal, 0, rows, columns, right), results[-1][1] @ right, 1e-13)
     assert exponentiated == [True, False]
     close(results[0][0], results[1][0], 1e-13)
     close(results[0][1], results[1][1], 1e-12)
