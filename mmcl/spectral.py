@@ -30,7 +30,7 @@ class Fit:
     Attributes:
         g1, g2: (..., rank, d1) and (..., rank, d2), balanced: g1 g1^T = g2 g2^T, diagonal, decreasing.
         loss: (...,) the loss with its penalty, L = l + rho/2 ||M||_F^2, at the encoders.
-        steps: projected gradient steps taken (0 for the linear loss).
+        steps: SVD steps taken (0 for the linear loss).
         converged: (...,) bool, whether the tolerance was met.
         history: (steps + 1, ...) L before the first step and after each.
     """
@@ -76,10 +76,9 @@ def fit(
 ) -> Fit:
     """Encoders that minimise L = l(x g1^T g2 x_tilde^T) + rho/2 ||g1^T g2||_F^2, by singular value decompositions.
 
-    The linear loss is one pass and one SVD: M = SVD_r(S)/rho. Any other loss is minimised over M = g1^T g2 by
-    projected gradient steps M+ = SVD_r((1 - step rho) M + step S(beta(M))) from M = 0: step = 1/rho, the exact SVD of
-    the contrastive cross-covariance, is the longest step tried; a Barzilai-Borwein length proposes the others and
-    backtracking guarantees that L falls.
+    The linear loss is one pass and one SVD: M = SVD_r(S)/rho. Any other loss is minimised over M = g1^T g2 by SVDs:
+    the first is of the contrastive cross-covariance itself, M = SVD_r(S(beta(0)))/rho, the others are `projected_step`
+    with the curvature that L-BFGS has seen of L along the matrices of rank r. Backtracking guarantees that L falls.
 
     Args:
         x, x_tilde: (..., n, d1), (..., n, d2) pairs, torch or numpy; each batch entry is fitted on its own.
@@ -89,7 +88,7 @@ def fit(
         tol: converged when the gradient of L along the matrices of rank r, ||P_T(rho M - S)||_F, is at most
             tol ||S||_F. The loss is then correct to about tol^2 relative. Below 64 eps of the dtype (8e-6 in float32)
             the gradient is rounding error, so that is the least that is asked for.
-        max_steps: gradient steps at most, for the losses that iterate.
+        max_steps: steps at most, for the losses that iterate.
         progress: show a progress bar on stderr.
 
     Returns:
@@ -101,8 +100,7 @@ def fit(
     Reference: PMLR 206:4348, Proposition 2.1, Remark 2.1 and Lemma 2.1.
 
     Example:
-        >>> generator = torch.Generator().manual_seed(0)
-        >>> x = torch.randn(50, 4, generator=generator, dtype=torch.float64)
+        >>> x = torch.randn(50, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
         >>> found = fit(x, x[:, :3], 2, "clip")
         >>> bool(found.converged), tuple(found.g1.shape), tuple(found.g2.shape)
         (True, (2, 4), (2, 3))

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mmcl._blocks import row_blocks
 from mmcl._checks import as_labels, finite_rows, no_less_than, paired, positive
-from mmcl._contrastive import ExponentialLoss
+from mmcl._contrastive import ContrastiveLoss, ExponentialLoss
 from mmcl.covariance import evaluate
 from mmcl.spectral import closed_form, fit
 
@@ -85,6 +85,8 @@ class UnpairedLoss(ExponentialLoss):
         logits, chosen = block
         p, q = (logits - rows[..., 0, :].unsqueeze(-1)).exp(), (logits - columns.unsqueeze(-2)).exp()
         return self.nu * chosen - (p + q) / 2
+
+    _apart_times = ContrastiveLoss._apart_times
 
     def _together(self, rows: Tensor, columns: Tensor, diagonal: Tensor) -> Tensor:
         return torch.zeros_like(diagonal)

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from helpers import normal, pairs, relative
+from helpers import normal, pairs, relative, shuffled
 
 from mmcl.covariance import balanced_factors, cross_covariance, linear_covariance, truncated_svd, whitening
 from mmcl.losses import LOSSES
@@ -160,3 +160,29 @@ def test_truncated_svd_refuses_what_is_not_finite():
     holed[2, 1], holed[3, 0] = math.nan, math.inf
     with pytest.raises(ValueError, match="a holds 2 NaN"):
         truncated_svd(holed, 2)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_one_pass_keeps_its_digits_with_far_means_and_in_any_order_of_the_rows(dtype):
+    x, x_tilde = (a.to(dtype) for a in pairs(5000, 6, 5, seed=60))
+    x[:50] += 30.0  # an outlying group, first, last, or spread
+    centred = [a.double() - a.double().mean(0) for a in (x, x_tilde)]
+    expected = centred[0].mT @ centred[1] / (len(x) - 1)
+    eps = torch.finfo(dtype).eps
+    for order in (torch.arange(5000), torch.arange(5000).flip(0), torch.arange(5000).roll(2000), shuffled(5000)):
+        assert relative(cross_covariance(x[order], x_tilde[order]).double(), expected) < 100 * eps
+    far = [a.double() + 1e6 for a in (x, x_tilde)]
+    assert relative(cross_covariance(*far), expected) < 1e6 * 100 * torch.finfo(torch.float64).eps
+    batch = torch.stack([torch.stack([x, 2 * x])]), torch.stack([torch.stack([x_tilde, x_tilde])])
+    assert relative(cross_covariance(*batch)[0, 1].double(), 2 * expected) < 100 * eps
+
+
+def test_a_value_that_is_not_finite_is_found_in_the_product_and_named():
+    x, x_tilde = pairs(3000, 6, 5, seed=61)
+    for bad in (float("nan"), float("inf")):
+        spoilt = x.clone()
+        spoilt[1234, 3] = bad
+        with pytest.raises(ValueError, match="x holds 1 NaN or infinite value"):
+            cross_covariance(spoilt, x_tilde)
+    with pytest.raises(ValueError, match="products overflow; scale them down"):
+        cross_covariance(1e200 * x, 1e200 * x_tilde)
