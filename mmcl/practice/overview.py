@@ -111,6 +111,36 @@ def reliability(probability: Tensor, happened: Tensor, bins: int = 10) -> tuple[
     return said, seen, number[there], float((number[there] * (said - seen).abs()).sum() / len(probability))
 
 
+def perfect_error(probability: Tensor, bins: int = 10, draws: int = 200, seed: int = 0) -> Tensor:
+    """(draws,) calibration errors, as of `reliability`, if what happens has the probabilities (n,) that are said.
+
+    With few pairs in a bin it is not 0: a frequency differs from its probability by chance.
+
+    Example:
+        >>> few, many = (perfect_error(torch.full((n,), 0.9), bins=5) for n in (20, 2000))
+        >>> bool(few.mean() > 0.04), bool(many.mean() < 0.01)
+        (True, True)
+    """
+    generator = Generator().manual_seed(seed)
+    happened = torch.rand(draws, len(probability), generator=generator) < probability
+    return torch.tensor([reliability(probability, row, bins)[-1] for row in happened])
+
+
+def known_probability(score: Tensor, wrong: Tensor) -> Tensor:
+    """(n,) share of right pairs at each score, learned from the truth (n,) bool: the most that a score can say.
+
+    It is the least-squares fit of the truth that increases with the score.
+
+    Example:
+        >>> known_probability(torch.tensor([0.1, 0.2, 0.9, 0.8]), torch.tensor([True, False, False, True]))
+        tensor([0.0000, 0.5000, 1.0000, 0.5000], dtype=torch.float64)
+    """
+    from sklearn.isotonic import IsotonicRegression
+
+    right = (~wrong).double().numpy()
+    return torch.as_tensor(IsotonicRegression().fit_transform(score.double().numpy(), right)).double()
+
+
 def described(given: Given) -> list[tuple[str, str, str]]:
     """What was given: (what, how it is, what to do) for each, in words."""
     n, unpaired = len(given.x), (len(given.x_unpaired), len(given.y_unpaired))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mmcl._files import write_whole
 from mmcl.notebook.files import files_of
-from mmcl.reports import answer, page, statements
+from mmcl.reports import answer, page
 from mmcl.reports.parameters import CHAPTERS, UsageError, choose_parameters, find_notebook
 from mmcl.reports.run import execute
 
@@ -45,6 +45,6 @@ def audit(features: Path, features_y: Path | None, pairs: list[str], folder: Pat
     if features_y:
         values["features_y"] = str(features_y.resolve())
     notebook = execute(source.read_text("utf-8"), source, values)
-    made = {PAGE: page.report(notebook, "report", statements.beside(source), alone=True), **files_of(notebook)}
+    made = {PAGE: page.report(notebook, "report", alone=True), **files_of(notebook)}
     written = [write_whole(folder / name, text) for name, text in made.items()]
     return written, notebook.metadata.mmcl.problem
