@@ -127,8 +127,8 @@ def why_nothing(found: Calibration, n: int, n1: int, n2: int, rank: int, fdr: fl
     rivals = math.exp(min(found.information, 50.0))
     enough = math.sqrt(1 - math.exp(-2 * math.log(max(n1, n2)) / rank))
     return (
-        f"too weak a relation: hidden among {n2} candidates, {known:.0%} of the known pairs find "
-        f"their partner; {found.information:.1f} nats tell a partner from about {rivals:.0f} strangers. It would take "
+        f"too weak a relation: hidden among {n2} candidates, {known:.0%} of the known pairs find their partner; what "
+        f"both sides share tells a partner from about {rivals:.0f} of them. It would take "
         f"correlations of about {enough:.2f} in all {rank} dimensions (more pairs bring them out if they are there), "
         "or fewer candidates for each row"
     )

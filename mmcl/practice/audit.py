@@ -32,7 +32,8 @@ class Power:
     """How much an audit could see at all.
 
     Attributes:
-        auc: the probability that a right pair scores above a pair of strangers; 0.5 sees nothing.
+        auc: the probability that a right pair scores above a pair of strangers, if as few pairs are wrong as the
+            interval of ``wrong_share`` allows, that is at least; 0.5 sees nothing.
         found: the expected share of the wrong pairs that the list of suspects holds.
         if_clean: the upper bound on the share of wrong pairs that this audit would give if none were wrong.
     """
@@ -41,12 +42,17 @@ class Power:
     found: float
     if_clean: float
 
+    @property
+    def sees(self) -> bool:
+        """Whether wrong pairs could be told from right ones at all."""
+        return self.auc >= 0.6
+
     def __str__(self) -> str:
-        if self.auc < 0.6:
+        if not self.sees:
             return "right pairs hardly score above strangers, so that this audit could not have seen wrong ones."
         return (
-            f"a right pair scores above a pair of strangers in {self.auc:.1%} of cases; the suspects hold about "
-            f"{self.found:.0%} of the wrong pairs; if none were wrong, the bound would be {self.if_clean:.1%}."
+            f"a right pair scores above a pair of strangers in at least {self.auc:.1%} of cases; the suspects hold "
+            f"about {self.found:.0%} of the wrong pairs; if none were wrong, the bound would be {self.if_clean:.1%}."
         )
 
 
@@ -165,7 +171,9 @@ def conclude(score: Tensor, safe: Tensor, w: Whitened, rank: int, fdr: float, co
     suspects = order[(rate[order] <= fdr) & ~safe[order]]
     found = float(probability[suspects].sum() / probability.sum().clamp(min=1e-12))
     clean = (model.below(torch.as_tensor(LEVELS)) * len(score)).round().numpy()
-    power = Power(model.auc, min(1.0, found), most_wrong(clean, len(score), confidence))
+    few = min(estimate.low, 0.99)  # ranks of wrong pairs are 0.5 on average, and of own pairs few * 0.5 + (1 - few) auc
+    auc = min(1.0, max(0.5, (float(score[~safe].mean()) - few / 2) / (1 - few)))
+    power = Power(auc, min(1.0, found), most_wrong(clean, len(score), confidence))
     weight = (1 - probability).clamp(min=1e-8).sqrt()
     refit = in_features(weighted_fit(w.x, w.x_tilde, weight, rank), w)
     estimate = estimate.at_most(upper.high)

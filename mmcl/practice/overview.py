@@ -148,15 +148,19 @@ def described(given: Given) -> list[tuple[str, str, str]]:
     return [
         ("pairs", f"{n:,} with {given.x.shape[1]} and {given.y.shape[1]} features",
          "Give at least 300: fewer say little." if n < 300 else "Enough to go on."),
-        ("missing", f"{given.missing:,} pairs with a missing or infinite value",
+        ("missing", f"{_number(given.missing, 'pair')} with a missing or infinite value",
          "They were left out; impute them if there are many." if given.missing else "Nothing to do."),
-        ("repeated", f"{given.repeated:,} pairs repeat a row of another",
+        ("repeated", f"{_number(given.repeated, 'pair')} with a row that another pair has, too",
          "Drop repeats, or a pair is judged by its twin." if given.repeated else "Nothing to do."),
         ("scale", f"features differ {given.spread[0]:,.0f}-fold and {given.spread[1]:,.0f}-fold in spread",
          "They are standardised here; do so wherever you use them." if uneven else "Nothing to do."),
         ("unpaired", f"{unpaired[0]:,} and {unpaired[1]:,} rows without a partner",
          "Section 6 looks for partners." if min(unpaired) else "Give x_unpaired and y_unpaired to look for partners."),
     ]  # fmt: skip
+
+
+def _number(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def next_steps(found: Audit, related: int, rank: int, recovered: int | None) -> Sequence[str]:
@@ -179,13 +183,15 @@ def next_steps(found: Audit, related: int, rank: int, recovered: int | None) -> 
     if len(found.suspects) == 0:
         steps.append("No pair stands out as wrong.")
     else:
-        steps.append(f"Look at the {len(found.suspects):,} suspects of suspects.csv, from the top.")
+        steps.append(f"Look at the {_number(len(found.suspects), 'suspect')} of suspects.csv, from the top.")
     if share.value > 0.05:
         steps.append("Train with the weights of suspects.csv, not on all pairs alike.")
     else:
         steps.append(f"At most {bound.high:.1%} of the pairs are wrong: train on all of them alike.")
     if recovered is not None:
         steps.append(
-            f"Use the {recovered:,} pairs of recovered.csv." if recovered else "Leave the unpaired rows unpaired."
+            f"Use the {_number(recovered, 'pair')} of recovered.csv."
+            if recovered
+            else "Leave the unpaired rows unpaired."
         )
     return steps
