@@ -215,7 +215,7 @@ rows = [f"| {k + 1} | {given.ids[i]} | {found.probability[i]:.3f} | {found.score
 Markdown("\n".join(head + rows)) if found.power.sees else None
 
 # %%
-Markdown("**So:** right pairs score as strangers do, so the order of `suspects.csv` says nothing."
+Markdown("**So:** the pairs score as strangers do, so the order of `suspects.csv` says nothing."
          if not found.power.sees else
          f"**So:** the list of suspects holds {len(found.suspects):,} of {len(order):,} pairs; "
          f"up to about {fdr:.0%} of the list may be right pairs." if len(found.suspects) else

@@ -180,13 +180,15 @@ def next_steps(found: Audit, related: int, rank: int, recovered: int | None) -> 
         if related == rank
         else f"Keep the first {related} dimensions: the next is not above chance."
     ]
-    if len(found.suspects) == 0:
+    if not found.power.sees:
+        steps.append("Whether pairs are wrong cannot be seen here: give more pairs, or features that tell more.")
+    elif len(found.suspects) == 0:
         steps.append("No pair stands out as wrong.")
     else:
         steps.append(f"Look at the {_number(len(found.suspects), 'suspect')} of suspects.csv, from the top.")
-    if share.value > 0.05:
+    if found.power.sees and share.value > 0.05:
         steps.append("Train with the weights of suspects.csv, not on all pairs alike.")
-    else:
+    elif found.power.sees:
         steps.append(f"At most {bound.high:.1%} of the pairs are wrong: train on all of them alike.")
     if recovered is not None:
         steps.append(

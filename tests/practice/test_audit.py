@@ -138,6 +138,15 @@ def shuffled_pairs(seed, n=400, share=0.3, noise_std=0.4):
     return p.x, p.x_tilde, p.wrong
 
 
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.7])
+def test_the_power_is_not_above_how_often_a_right_pair_scores_above_strangers_nor_far_below(share):
+    x, y, wrong = shuffled_pairs(3, n=800, share=share, noise_std=0.8)
+    found = audit(x, y, n_components=4, rounds=2)
+    above = float(found.score[~wrong].mean())  # the score is the share of strangers below
+    assert above - 0.2 < found.power.auc < above + 0.02
+    assert found.power.sees
+
+
 def test_units_and_containers_change_nothing():
     x, y, _ = shuffled_pairs(1)
     before = x.clone()
