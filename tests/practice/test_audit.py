@@ -11,6 +11,7 @@ from sklearn.cross_decomposition import CCA
 from mmcl import audit
 from mmcl.data import spiked
 from mmcl.metrics import sin_theta
+from mmcl.practice.overview import next_steps
 from mmcl.practice.robust import weighted_fit, whitened
 from mmcl.practice.wrong_share import Binormal, estimate_share, most_wrong, stranger_ranks, upper_share
 
@@ -128,6 +129,9 @@ def test_without_a_relation_pairs_score_as_strangers_do():
     assert found.wrong_share_upper.high == 1
     assert not found.power.sees
     assert "could not have seen wrong" in str(found.power)
+    told = " ".join(next_steps(found, related=1, rank=3, recovered=None))
+    assert "cannot be seen here" in told
+    assert "suspects.csv" not in told
     seen = weighted_fit(x, y, torch.ones(300).double(), 10)
     ranks = stranger_ranks((x @ seen.g1.mT) @ (y @ seen.g2.mT).mT)
     assert scipy.stats.kstest(ranks.numpy(), "uniform").pvalue < 1e-12
