@@ -189,9 +189,8 @@ def next_steps(found: Audit, related: int, rank: int, recovered: int | None) -> 
     if found.power.sees and share.value > 0.05:
         steps.append("Train with the weights of suspects.csv, not on all pairs alike.")
     elif found.power.sees:
-        steps.append(
-            f"Few pairs are wrong ({share.value:.1%} by the estimate, at most {bound.high:.1%}): train on all of them alike."
-        )
+        few = f"Few pairs are wrong ({share.value:.1%} by the estimate, at most {bound.high:.1%})"
+        steps.append(f"{few}: train on all of them alike.")
     if recovered is not None:
         steps.append(
             f"Use the {_number(recovered, 'pair')} of recovered.csv."
