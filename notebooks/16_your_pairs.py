@@ -186,7 +186,7 @@ Markdown(f"**So:** at most {upper.high:.1%} of the pairs are wrong (95 % confide
 if found.power.sees:
     record("wrong_share", "estimated share of wrong pairs", share.value)
 record("wrong_share_upper", "upper bound on the share of wrong pairs", upper.high)
-record("auc", "probability that a right pair scores above strangers", found.power.auc)
+record("auc", "how often a right pair scores above strangers, at least", found.power.auc)
 if wrong is not None:
     true, slack = float(wrong.double().mean()), 0.02 + 2 / n**0.5
     claim("ours.audit.bound", f"the bound {upper.high:.3f} is at least the true share {true:.3f}, "
@@ -294,9 +294,9 @@ Markdown("**So:** one over the place of the partner, which is 1 if it always com
 Markdown(
     "**Why not as much as knowing the right pairs?** Weights can know no more than the scores that "
     "they are made of. The third weights are the root of the share of right pairs at each score, "
-    "learned from the truth: the most that these scores could tell. On numerals in two "
-    "descriptions (900 pairs, 30 % and 50 % of them wrong, ten draws of each) there is recovered "
-    "of the gain\n\n"
+    "learned from the truth: the most that these scores could tell. The share of the gain that was "
+    "recovered on numerals in two descriptions (900 pairs, 30 % and 50 % of them wrong, ten draws "
+    "of each):\n\n"
     "| descriptions | right above wrong | ours | truth at each score | the same, better scores |\n"
     "|---|---|---|---|---|\n"
     "| pixels, Zernike moments | 97 % | 90 %, 85 % | 88 %, 84 % | 99 %, 96 % |\n"
