@@ -49,6 +49,11 @@ class Refit(Ratio):
 
         It takes about as long as two rounds when it is first asked for. Under a rule by which edges share rows it is
         that of the Gaussian model.
+
+        On real pairs (digits in halves, numerals as pixels and Zernike moments; 600 or 1,200 known, 300 rows unpaired,
+        all or half of them with a partner, 16 splits) the calibration error is 0.005 and 0.009, and would be 0.003 if
+        it were exact. Where only some ten or twenty pairs stand out it is up to 0.13, too high: pairs are let through
+        when the null statistics happen to be low, and confidence is learned from these, too.
         """
         return self.sure()
 

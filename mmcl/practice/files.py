@@ -174,7 +174,7 @@ def _table(path: Path) -> dict[str, np.ndarray]:
     except FileNotFoundError:
         raise ValueError(f"there is no file {path}") from None
     except ImportError:
-        raise ValueError(f"{path.name} needs the package pandas with pyarrow; install them, or save as .csv") from None
+        raise ValueError(f"to read {path.name}, pip install pandas pyarrow; or save it as .csv or .npy") from None
     except Exception as error:
         raise ValueError(f"cannot read {path.name} ({error})") from None
     if all(map(_is_number, head)):

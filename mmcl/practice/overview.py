@@ -111,6 +111,36 @@ def reliability(probability: Tensor, happened: Tensor, bins: int = 10) -> tuple[
     return said, seen, number[there], float((number[there] * (said - seen).abs()).sum() / len(probability))
 
 
+def perfect_error(probability: Tensor, bins: int = 10, draws: int = 200, seed: int = 0) -> Tensor:
+    """(draws,) calibration errors, as of `reliability`, if what happens has the probabilities (n,) that are said.
+
+    With few pairs in a bin it is not 0: a frequency differs from its probability by chance.
+
+    Example:
+        >>> few, many = (perfect_error(torch.full((n,), 0.9), bins=5) for n in (20, 2000))
+        >>> bool(few.mean() > 0.04), bool(many.mean() < 0.01)
+        (True, True)
+    """
+    generator = Generator().manual_seed(seed)
+    happened = torch.rand(draws, len(probability), generator=generator) < probability
+    return torch.tensor([reliability(probability, row, bins)[-1] for row in happened])
+
+
+def known_probability(score: Tensor, wrong: Tensor) -> Tensor:
+    """(n,) share of right pairs at each score, learned from the truth (n,) bool: the most that a score can say.
+
+    It is the least-squares fit of the truth that increases with the score.
+
+    Example:
+        >>> known_probability(torch.tensor([0.1, 0.2, 0.9, 0.8]), torch.tensor([True, False, False, True]))
+        tensor([0.0000, 0.5000, 1.0000, 0.5000], dtype=torch.float64)
+    """
+    from sklearn.isotonic import IsotonicRegression
+
+    right = (~wrong).double().numpy()
+    return torch.as_tensor(IsotonicRegression().fit_transform(score.double().numpy(), right)).double()
+
+
 def described(given: Given) -> list[tuple[str, str, str]]:
     """What was given: (what, how it is, what to do) for each, in words."""
     n, unpaired = len(given.x), (len(given.x_unpaired), len(given.y_unpaired))
@@ -118,15 +148,19 @@ def described(given: Given) -> list[tuple[str, str, str]]:
     return [
         ("pairs", f"{n:,} with {given.x.shape[1]} and {given.y.shape[1]} features",
          "Give at least 300: fewer say little." if n < 300 else "Enough to go on."),
-        ("missing", f"{given.missing:,} pairs with a missing or infinite value",
+        ("missing", f"{_number(given.missing, 'pair')} with a missing or infinite value",
          "They were left out; impute them if there are many." if given.missing else "Nothing to do."),
-        ("repeated", f"{given.repeated:,} pairs repeat a row of another",
+        ("repeated", f"{_number(given.repeated, 'pair')} with a row that another pair has, too",
          "Drop repeats, or a pair is judged by its twin." if given.repeated else "Nothing to do."),
         ("scale", f"features differ {given.spread[0]:,.0f}-fold and {given.spread[1]:,.0f}-fold in spread",
          "They are standardised here; do so wherever you use them." if uneven else "Nothing to do."),
         ("unpaired", f"{unpaired[0]:,} and {unpaired[1]:,} rows without a partner",
          "Section 6 looks for partners." if min(unpaired) else "Give x_unpaired and y_unpaired to look for partners."),
     ]  # fmt: skip
+
+
+def _number(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def next_steps(found: Audit, related: int, rank: int, recovered: int | None) -> Sequence[str]:
@@ -146,16 +180,21 @@ def next_steps(found: Audit, related: int, rank: int, recovered: int | None) -> 
         if related == rank
         else f"Keep the first {related} dimensions: the next is not above chance."
     ]
-    if len(found.suspects) == 0:
+    if not found.power.sees:
+        steps.append("Whether pairs are wrong cannot be seen here: give more pairs, or features that tell more.")
+    elif len(found.suspects) == 0:
         steps.append("No pair stands out as wrong.")
     else:
-        steps.append(f"Look at the {len(found.suspects):,} suspects of suspects.csv, from the top.")
-    if share.value > 0.05:
+        steps.append(f"Look at the {_number(len(found.suspects), 'suspect')} of suspects.csv, from the top.")
+    if found.power.sees and share.value > 0.05:
         steps.append("Train with the weights of suspects.csv, not on all pairs alike.")
-    else:
-        steps.append(f"At most {bound.high:.1%} of the pairs are wrong: train on all of them alike.")
+    elif found.power.sees:
+        few = f"Few pairs are wrong ({share.value:.1%} by the estimate, at most {bound.high:.1%})"
+        steps.append(f"{few}: train on all of them alike.")
     if recovered is not None:
         steps.append(
-            f"Use the {recovered:,} pairs of recovered.csv." if recovered else "Leave the unpaired rows unpaired."
+            f"Use the {_number(recovered, 'pair')} of recovered.csv."
+            if recovered
+            else "Leave the unpaired rows unpaired."
         )
     return steps

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from mmcl._files import write_whole
 from mmcl.notebook.files import files_of
-from mmcl.reports import answer, page, statements
-from mmcl.reports.parameters import UsageError, choose_parameters, find_notebook
-from mmcl.reports.run import HERE, execute
+from mmcl.reports import answer, page
+from mmcl.reports.parameters import CHAPTERS, UsageError, choose_parameters, find_notebook
+from mmcl.reports.run import execute
 
 CHAPTER = "16_your_pairs"
 PAGE = "report.html"
@@ -20,18 +20,6 @@ def parameters(sub) -> None:
     sub.add_argument("features_y", type=Path, metavar="FILE_Y", nargs="?", help="y, if FILE is x alone")
     sub.add_argument("-p", action="append", default=[], metavar="NAME=VALUE", help=f"a parameter of {CHAPTER}")
     sub.add_argument("-o", type=Path, default=Path("report"), metavar="FOLDER", help="default: report")
-
-
-def chapter() -> Path:
-    """The source of the chapter: that of the repository of this mmcl, else that of the present folder.
-
-    Raises:
-        UsageError: if it is in neither.
-    """
-    for folder in (HERE / "notebooks", Path("notebooks")):
-        if (folder / f"{CHAPTER}.py").is_file():
-            return find_notebook(CHAPTER, folder)
-    raise UsageError(f"there is no notebooks/{CHAPTER}.py; call this from the folder of the repository")
 
 
 def audit(features: Path, features_y: Path | None, pairs: list[str], folder: Path) -> tuple[list[Path], str]:
@@ -52,11 +40,11 @@ def audit(features: Path, features_y: Path | None, pairs: list[str], folder: Pat
         if not file.is_file():
             raise UsageError(f"there is no file {file}")
     answer.writable(folder)
-    source = chapter()
+    source = find_notebook(CHAPTER, CHAPTERS)
     values = choose_parameters(source, "default", pairs) | {"features": str(features.resolve())}
     if features_y:
         values["features_y"] = str(features_y.resolve())
     notebook = execute(source.read_text("utf-8"), source, values)
-    made = {PAGE: page.report(notebook, "report", statements.beside(source), alone=True), **files_of(notebook)}
+    made = {PAGE: page.report(notebook, "report", alone=True), **files_of(notebook)}
     written = [write_whole(folder / name, text) for name, text in made.items()]
     return written, notebook.metadata.mmcl.problem

@@ -15,6 +15,9 @@ import yaml
 
 from mmcl.reports.reading import UsageError, read_chapter, read_mapping, read_yaml
 
+_INSTALLED = Path(__file__).resolve().parents[1] / "chapters"
+CHAPTERS = _INSTALLED if _INSTALLED.is_dir() else _INSTALLED.parents[1] / "notebooks"  # that came with this mmcl
+
 
 class Parameter(NamedTuple):
     """A line of the parameters cell: ``name: type = default  # meaning``."""
@@ -114,26 +117,35 @@ def coerce(value: object, parameter: Parameter) -> object:
     raise UsageError(f"parameter {parameter.name} must be {types}, got {got}; its default is {parameter.default!r}")
 
 
-def find_notebook(wanted: str, folder: Path = Path("notebooks")) -> Path:
+def find_notebook(wanted: str, folder: Path | None = None) -> Path:
     """The notebook meant by ``02``, ``2``, ``02_robustness``, or the path of a ``.py`` file.
+
+    Args:
+        wanted: as the user typed it.
+        folder: where to look; by default ``notebooks`` of the present folder, or else what came with this ``mmcl``.
 
     Raises:
         UsageError: listing the notebooks, if it is none or several of them.
     """
     if wanted.endswith(".py") and Path(wanted).is_file():
         return Path(wanted)
-    there = {path.stem: path for path in sorted(folder.glob("[0-9][0-9]_*.py"))}
+    folders = [Path("notebooks"), CHAPTERS] if folder is None else [folder]
+    there = next(filter(None, map(_chapters_in, folders)), {})
     name = Path(wanted).name.removesuffix(".py").removesuffix(".ipynb")
     number = name.zfill(2) if name else None
     found = [n for n in there if n == name or n.split("_")[0] == number or (len(name) > 2 and name in n)]
     if len(found) == 1:
         return there[found[0]]
     if not there:
-        raise UsageError(f"there are no notebooks in {folder.resolve()}; go to the folder of the repository")
+        raise UsageError(f"there are no notebooks in {folders[-1].resolve()}; go to the folder of the repository")
     close = difflib.get_close_matches(name, there, 1, 0.4)
     asked = f"there is no notebook {wanted!r}" if wanted else "name a notebook"
     asked += f" (did you mean {close[0]}?)" if close else ""
     raise UsageError(f"{asked}; the notebooks are {', '.join(there)}")
+
+
+def _chapters_in(folder: Path) -> dict[str, Path]:
+    return {path.stem: path for path in sorted(folder.glob("[0-9][0-9]_*.py"))}
 
 
 def check_names(names, allowed: dict[str, Parameter], notebook: str) -> None:

@@ -21,6 +21,7 @@ from mmcl import __version__
 from mmcl._files import own_folder, write_whole
 from mmcl.notebook.claims import claims_of
 from mmcl.reports.dependencies import root_of
+from mmcl.reports.parameters import CHAPTERS
 from mmcl.reports.reading import UsageError, read_ipynb, read_run, read_text
 
 HERE = Path(__file__).resolve().parents[2]  # the folder of this mmcl, which a notebook's kernel must import too
@@ -52,7 +53,7 @@ def _this_python(folder: str) -> type[AsyncKernelManager]:
         def kernel_spec(self) -> KernelSpec:
             argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", "--log-level=50"]
             path = os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH")]))
-            env = ONE_THREAD | ({"PYTHONPATH": path} if (HERE / "notebooks").is_dir() else {})
+            env = ONE_THREAD | ({"PYTHONPATH": path} if CHAPTERS.parent == HERE else {})  # no wheel
             return KernelSpec(argv=argv, env=env, language="python", display_name="Python 3")
 
     return ThisPython
@@ -96,7 +97,7 @@ def _problem(notebook) -> str:
 
 def asked_as(source: Path) -> str:
     """How one asks for a notebook on the command line: by its name, or by its path if it is none of the repository."""
-    return source.stem if source.resolve().parent.name == "notebooks" else str(source)
+    return source.stem if source.resolve().parent.name in ("notebooks", CHAPTERS.name) else str(source)
 
 
 def check_module(source: Path) -> None:

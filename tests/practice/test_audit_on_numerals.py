@@ -9,7 +9,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from mmcl import audit
-from mmcl.practice.overview import cosine_scores, reliability, weighted_places
+from mmcl.practice.overview import cosine_scores, known_probability, reliability, weighted_places
 
 RANK = 20
 
@@ -20,10 +20,10 @@ def halves():
     return images[:, :, :4].reshape(-1, 32), images[:, :, 4:].reshape(-1, 32)
 
 
-def numerals():
-    """Fourier coefficients and Zernike moments of each numeral of the Multiple Features set."""
+def numerals(first="fourier", second="zernike"):
+    """Two descriptions of each numeral of the Multiple Features set: Fourier coefficients, pixels, Zernike moments."""
     held = np.load(Path(__file__).parents[1] / "data" / "numerals.npz")
-    return held["fourier"].astype(float), held["zernike"].astype(float)
+    return held[first].astype(float), held[second].astype(float)
 
 
 def shuffled(views, share, seed):
@@ -54,3 +54,26 @@ def test_the_bound_covers_the_ranking_beats_cosine_and_weighting_does_not_lose(v
     assert (weighted - plain).mean() > -error
     if share in (0.3, 0.5):
         assert (weighted - plain).mean() > 0.5 * (known - plain).mean() - 2 * error
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("views", "least", "most"), [(("pixels", "zernike"), 0.7, 1.0), (("fourier", "pixels"), 0.0, 0.6)]
+)
+def test_weights_recover_what_their_scores_know_of_the_right_pairs_and_the_truth_at_these_scores_no_more(
+    views, least, most
+):
+    """Chapter 16, section 5 has the numbers of ten draws."""
+    gains = []
+    for seed in range(200, 204):
+        x, y, wrong, test = shuffled(numerals(*views), 0.5, seed)
+        found = audit(x, y, n_components=RANK)
+        truth = known_probability(found.score, wrong).clamp(min=1e-8).sqrt()
+        plain, *others = (
+            float((1 / weighted_places(x, y, w, RANK, test).double()).mean())
+            for w in (torch.ones(900), found.weight, truth, ~wrong)
+        )
+        gains.append([other - plain for other in others])
+    ours, truth, known = np.mean(gains, 0)
+    assert least < ours / known < most
+    assert (truth - ours) / known < 0.2

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import sys
 
 import numpy as np
 import pytest
@@ -44,6 +45,28 @@ def test_columns_of_ids_and_labels_are_no_features(tmp_path):
     assert given.labels.tolist() == ["cat", "cat"]
     assert given.x.tolist() == [[1, 2], [5, 6]]
     assert given.missing == 1
+
+
+def test_a_parquet_table_is_the_archive(tmp_path):
+    pytest.importorskip("pyarrow")
+    pandas = pytest.importorskip("pandas")
+    x, y = (pandas.DataFrame(rows, columns=[f"f{i}" for i in range(rows.shape[1])]) for rows in (X.astype("f4"), Y))
+    x.assign(id=list("abcd"), label=[1, 1, 2, 2]).to_parquet(tmp_path / "x.parquet")
+    y.assign(f0=[0.0, None, 8.0, 18.0]).to_parquet(tmp_path / "y.parquet")
+    given = read_pairs(tmp_path / "x.parquet", tmp_path / "y.parquet")
+    np.testing.assert_array_equal(given.x, X[[0, 2, 3]])
+    assert given.y[:, 0].tolist() == [0, 8, 18]
+    assert given.ids.tolist() == ["a", "c", "d"]
+    assert given.labels.tolist() == [1, 2, 2]
+    assert given.missing == 1
+
+
+def test_what_a_parquet_table_needs_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    np.save(tmp_path / "y.npy", Y)
+    (tmp_path / "x.parquet").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"to read x.parquet, pip install pandas pyarrow; or save it as .csv"):
+        read_pairs(tmp_path / "x.parquet", tmp_path / "y.npy")
 
 
 def test_rows_that_are_missing_or_repeated_are_counted():

@@ -2,15 +2,18 @@
 
 import inspect
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from mmcl import detect_and_refit
+from mmcl.beyond.confidence import calibration
+from mmcl.beyond.cross_fit import cross_fit
 from mmcl.data import spiked
 from mmcl.experiments.digits import digits_views
-from mmcl.practice.overview import reliability
+from mmcl.practice.overview import perfect_error, reliability
 from mmcl.practice.recover import recover
 
 
@@ -74,6 +77,36 @@ def test_what_is_called_probable_happens_as_often_though_a_quarter_of_the_rows_h
     assert len(sure) > 100
     assert 0.7 < right.double().mean()
     assert reliability(sure, right, 5)[-1] < 0.05
+
+
+def hidden_numerals(seed, lag, known=600, unpaired=300):
+    """Pixels and Zernike moments of numerals, otherwise the same."""
+    held = np.load(Path(__file__).parents[1] / "data" / "numerals.npz")
+    order = np.random.default_rng(seed).permutation(2000)
+    x, y = (held[name].astype(float)[order] for name in ("pixels", "zernike"))
+    end = known + unpaired
+    return x[:known], y[:known], x[known:end], y[known + lag : end + lag]
+
+
+def test_on_numerals_confidence_is_as_calibrated_as_one_that_is_right_would_be():
+    sure, right = [], []
+    for seed in range(6):
+        found = recover(*hidden_numerals(seed, lag=0), n_components=20, fdr=0.1)
+        sure.append(found.confidence)
+        right.append(found.pairs[:, 0] == found.pairs[:, 1])
+    sure, right = torch.cat(sure), torch.cat(right)
+    assert len(sure) > 100
+    assert reliability(sure, right, 5)[-1] < perfect_error(sure, 5).quantile(0.99) < 0.05
+
+
+@pytest.mark.parametrize(("lag", "share"), [(0, 1.0), (150, 0.5), (225, 0.25)])
+def test_the_share_of_rows_that_have_a_partner_is_found(lag, share):
+    found = []
+    for seed in range(4):
+        known = [torch.tensor(rows) for rows in hidden_numerals(seed, lag, known=1000)]
+        nothing = torch.empty(0, 2, dtype=torch.int64)
+        found.append(calibration(cross_fit(*known, 20, 5), nothing, 300).partner_share())
+    assert np.mean(found) == pytest.approx(share, abs=0.1)
 
 
 def test_without_error_control_confidence_is_low_where_the_relation_is_weak():

@@ -1,6 +1,7 @@
 """The command ``mmcl audit``: from files to a page and two tables."""
 
 import csv
+import re
 
 import nbformat
 import numpy as np
@@ -54,3 +55,9 @@ def test_two_tables_become_a_page_and_the_pairs_in_order_of_suspicion(tmp_path, 
     page = (tmp_path / "out" / "report.html").read_text()
     assert "What to do next" in page
     assert audit.PAGE == "report.html"
+    told = re.sub(r"<pre.*?</pre>", "", page, flags=re.S)
+    about = told[: told.index("How this page was made</h2>")]
+    assert "the pairs of <code>" in about
+    assert "digits, each" not in about
+    assert "nothing is claimed of them" in " ".join(about.split())
+    assert "shown</" not in about  # nothing of a reader's own data is a statement of ours
