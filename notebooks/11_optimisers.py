@@ -153,8 +153,9 @@ show(figure, alt="The full step jumps, a damped one converges; convergence again
                  "tau rho, with the predicted limit between.")
 
 # %% [markdown]
-# `mmcl.spectral.fit` lets the Barzilai-Borwein rule propose the length, never longer than $1/\rho$,
-# and backtracks until the loss falls: the limit need not be known.
+# `mmcl.spectral.fit` takes these SVD steps too and ends at the same point, where they stand still.
+# It scales them by the curvature it has seen on its way (L-BFGS along the matrices of rank $r$) and
+# backtracks until the loss falls: the limit need not be known.
 #
 # **At high temperature** the softmax flattens and CLIP turns into the linear loss, for which one
 # SVD
