@@ -430,18 +430,13 @@ def broken(name: str) -> Iterator[None]:
     """Make the mistake of this name in all of mmcl, and take it back, also from modules that were loaded meanwhile."""
     with ExitStack() as stack:
         for place, right, wrong in IDEAS[name].swaps:
-            owner, attribute = _owner(place)
+            path, attribute = place.rsplit(".", 1)
+            owner = pkgutil.resolve_name(path)
             original = vars(owner)[attribute]
             changed = _swapped(original, right, wrong)
             stack.callback(_replace, owner, changed, original)
             _replace(owner, original, changed)
         yield
-
-
-def _owner(place: str) -> tuple:
-    """The module or class that holds a function, and its name there."""
-    path, attribute = place.rsplit(".", 1)
-    return pkgutil.resolve_name(path), attribute
 
 
 def _replace(owner: type | ModuleType, old: FunctionType, new: FunctionType) -> None:
