@@ -78,6 +78,14 @@ def test_whitening_with_a_ridge_is_the_inverse_root_and_without_one_refuses_a_si
             whitening(x, ridge)
 
 
+def test_one_direction_without_variance_is_enough_to_refuse_whitening_and_a_ridge_mends_it():
+    x = normal(50, 4, seed=12)
+    x[:, 3] = x[:, 0] - x[:, 1]
+    with pytest.raises(ValueError, match="singular with ridge = 0"):
+        whitening(x)
+    assert bool(whitening(x, ridge=0.1).isfinite().all())
+
+
 # ------------------------------------------------------------------ singular value decomposition
 
 

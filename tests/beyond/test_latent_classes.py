@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from helpers import normal
 
 from mmcl.beyond.landmarks import landmark_features
 from mmcl.beyond.latent_classes import _leave_one_out, detect_classes
@@ -65,6 +66,16 @@ def test_separate_clouds_have_features_that_are_constant_on_each():
 def test_bad_numbers_of_graph_features_are_named(wrong, say):
     with pytest.raises(ValueError, match=say):
         landmark_features(torch.randn(300, 3), **({"dimension": 5, "landmarks": 20} | wrong))
+
+
+def test_a_row_may_be_tied_to_all_landmarks_but_one():
+    x = normal(40, 2, seed=9)
+    at = landmark_features(x, 2, landmarks=6, neighbours=5)
+    near = torch.cdist(x, at.landmarks).square()
+    weights = (-2 * near / near.amax(1, keepdim=True)).exp().scatter(1, near.argmax(1, keepdim=True), 0.0)
+    torch.testing.assert_close(at(x), weights / weights.sum(1, keepdim=True) @ at.axes)
+    with pytest.raises(ValueError, match="6"):
+        landmark_features(x, 2, landmarks=6, neighbours=6)
 
 
 def test_a_row_has_no_say_in_its_own_prediction():

@@ -135,6 +135,11 @@ def test_no_method_sees_a_signal_below_the_bayes_threshold():
             assert bool((overlap[hidden] < 1e-9).all())
 
 
+def test_a_signal_that_takes_every_pair_to_be_right_has_the_bayes_threshold_one_and_a_weaker_one_none():
+    assert bayes_threshold_share(0.5, 0.5, 0.5, 1, 1) == 1  # (1 - A)(1 - B) = AB at A = B = 1/2
+    assert bayes_threshold_share(0.5, 0.5, 0.499, 1, 1) == torch.inf
+
+
 def test_eta_star_is_the_share_at_which_the_linear_loss_sees_what_pca_just_sees():
     stars = [float(threshold_share(a, a, a**0.5, 1, 1)) for a in (0.01, 0.1, 0.5, 1, 2)]
     assert [round(star, 3) for star in stars] == [0.906, 0.758, 0.626, 0.577, 0.537]

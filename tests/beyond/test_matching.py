@@ -68,3 +68,9 @@ def test_log_odds_are_the_sum_over_excluded_pairs_done_by_hand(monkeypatch, own)
         odds = e[i] / (2 + e[i].sum() - e[i] + all_rows[rival].sum(0))
         assert int(at[i]) == int(np.argmax(odds))
         assert float(found[i]) == pytest.approx(np.log(odds.max()), abs=1e-9)
+
+
+def test_scores_of_edges_are_entries_of_the_matrix():
+    a, b = normal(7, 3, seed=5), normal(9, 3, seed=6)
+    edges = torch.tensor([[0, 8], [6, 2], [3, 3], [6, 0]])
+    torch.testing.assert_close(Scores(a, b).of(edges), (a @ b.mT)[edges[:, 0], edges[:, 1]])

@@ -40,6 +40,13 @@ def test_confidence_is_calibrated_to_the_safe_side():
         assert -0.1 < right[here].mean() - sure[here].mean() < 0.3
 
 
+def test_one_wrong_pair_in_ten_is_accepted_unless_told_otherwise():
+    rows, _, _ = overlapping(150, 100, 100, 50, seed=0)
+    usual, tenth, fifth = (detect_and_refit(*rows, 5, **how).pairs for how in ({}, {"fdr": 0.1}, {"fdr": 0.2}))
+    assert torch.equal(usual, tenth)
+    assert 0 < len(tenth) < len(fifth)
+
+
 @pytest.mark.parametrize("fdr", [None, 0.2])
 def test_unequal_numbers_of_rows_are_allowed_and_none_is_no_detection(fdr):
     for rows, columns in ((300, 120), (120, 300)):

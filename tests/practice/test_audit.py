@@ -11,6 +11,7 @@ from sklearn.cross_decomposition import CCA
 from mmcl import audit
 from mmcl.data import spiked
 from mmcl.metrics import sin_theta
+from mmcl.practice.audit import expected_rate
 from mmcl.practice.overview import next_steps
 from mmcl.practice.robust import weighted_fit, whitened
 from mmcl.practice.wrong_share import Binormal, estimate_share, most_wrong, stranger_ranks, upper_share
@@ -187,3 +188,19 @@ def test_bad_input_ends_in_one_sentence():
     ):
         with pytest.raises(ValueError, match=message):
             audit(*arguments, **options)
+
+
+def test_the_expected_rate_is_the_mean_probability_of_being_right_among_the_more_suspect():
+    score, right = normal(9, seed=3).sigmoid(), normal(9, seed=4).sigmoid()
+    rate = expected_rate(1 - right, score, torch.zeros(9, dtype=torch.bool))
+    for i in range(9):
+        assert float(rate[i]) == pytest.approx(float(right[score <= score[i]].mean()))
+
+
+def test_weights_are_roots_of_the_probability_of_being_right_and_bring_the_refit_nearer():
+    p = spiked(400, 12, 10, rank=4, noise_std=0.4, wrong_share=0.5, seed=3)
+    found = audit(p.x, p.x_tilde, n_components=4, ridge=0.0)
+    torch.testing.assert_close(found.weight.square(), 1 - found.probability, atol=1e-7, rtol=0)
+    w = whitened(p.x, p.x_tilde, ridge=0.0)
+    alike, known = (w.map @ weighted_fit(w.x, w.x_tilde, a.double(), 4).g1.mT for a in (torch.ones(400), ~p.wrong))
+    assert sin_theta(found.refit.g1.mT, known) < sin_theta(alike, known)
