@@ -140,7 +140,7 @@ def signal_and_noise(u: Any, noise: Any, signal: Any) -> tuple[Tensor, Tensor, T
 def as_labels(name: str, labels: Any) -> Tensor:
     """Classes (..., n) as int64."""
     found = as_tensor(name, labels)
-    _demand(found.ndim > 0 and bool((found == found.round()).all()), name, labels, "give integers, one a row")
+    _demand(found.ndim > 0 and bool((found % 1 == 0).all()), name, labels, "give integers, one a row")
     return found.long()
 
 

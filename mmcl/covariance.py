@@ -1,5 +1,6 @@
 """The contrastive cross-covariance S(beta): from weights, at encoders, and its singular vectors (Section 2)."""
 
+import math
 from typing import Any
 
 import torch
@@ -7,6 +8,7 @@ from torch import Tensor
 
 from mmcl._blocks import BLOCK, row_blocks
 from mmcl._checks import (
+    alike,
     all_finite,
     as_encoders,
     as_pairs,
@@ -17,6 +19,8 @@ from mmcl._checks import (
     no_less_than,
     paired,
     rank_at_most,
+    shown,
+    within,
 )
 from mmcl.losses import ContrastiveLoss, Linear, resolve
 
@@ -142,9 +146,12 @@ def linear_covariance(x: Tensor, x_tilde: Tensor, loss: Linear) -> Tensor:
         >>> linear_covariance(torch.eye(3), torch.eye(3), Linear(nu=2.0)).diagonal()
         tensor([0.6667, 0.6667, 0.6667])
     """
+    if not isinstance(loss, Linear):
+        raise ValueError(f"loss = {shown(loss)}; give a loss of mmcl.losses.Linear")
     centred = cross_covariance(x, x_tilde)
     if loss.nu == 1:
         return centred
+    x, x_tilde = as_tensor("x", x).to(centred), as_tensor("x_tilde", x_tilde).to(centred)
     return centred + loss.surplus(x.shape[-2]) * x.mT @ x_tilde / x.shape[-2]
 
 
@@ -233,5 +240,9 @@ def balanced_factors(u: Tensor, s: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         tensor([[4., 0.],
                 [0., 1.]])
     """
-    root = s.sqrt().unsqueeze(-1)
+    u, v = alike(u=u, v=v)
+    root = within(0, math.inf, "s", s).to(u).sqrt().unsqueeze(-1)
+    if not u.shape[-1] == v.shape[-1] == (*root.shape, 0)[-3]:
+        shapes = f"u, s and v have shapes {tuple(u.shape)}, {tuple(root.shape[:-1])} and {tuple(v.shape)}"
+        raise ValueError(f"{shapes}; give (..., d1, r), (..., r) and (..., d2, r), as of truncated_svd")
     return root * u.mT, root * v.mT
