@@ -60,8 +60,7 @@ def finite_rows(name: str, x: Any, d: int | None = None) -> Tensor:
 def alike(**rows: Any) -> list[Tensor]:
     """Named arrays, each as `finite_rows` gives it, in one dtype."""
     found = [finite_rows(name, x) for name, x in rows.items()]
-    dtype = torch.float64 if any(x.dtype == torch.float64 for x in found) else torch.float32
-    return [x.to(dtype) for x in found]
+    return [x.to(torch.float64 if torch.float64 in {a.dtype for a in found} else torch.float32) for x in found]
 
 
 def as_square(name: str, a: Any, d: int | None = None) -> Tensor:
@@ -121,8 +120,8 @@ def with_encoders(name: str, a: Any, g1: Any, g2: Any) -> tuple[Tensor, Tensor, 
     g1, g2 = as_encoders(*shapes, *shapes)
     a = finite_rows(name, a).to(g1)
     if a.shape[-2:] != (g1.shape[-1], g2.shape[-1]):
-        fitting = f"(..., {g1.shape[-1]}, {g2.shape[-1]})"
-        raise ValueError(f"{name} has shape {tuple(a.shape)}; with these encoders it is {fitting}")
+        fitting = g1.shape[-1], g2.shape[-1]
+        raise ValueError(f"{name} has shape {tuple(a.shape)}; with these encoders it ends in {fitting}")
     return a, g1, g2
 
 
@@ -134,6 +133,7 @@ def signal_and_noise(u: Any, noise: Any, signal: Any) -> tuple[Tensor, Tensor, T
     if variances.shape not in ((), (1,), (r,)) or r > d:
         shapes = f"u has shape {tuple(u.shape)} and signal {tuple(variances.shape)}"
         raise ValueError(f"{shapes}; give (..., d, r), r <= d, and r variances")
+    _demand(bool(((u.mT @ u - torch.eye(r).to(u)).abs() < 1e-3).all()), "u", u, "its columns must be orthonormal")
     return u, as_square("noise", noise, d).to(u), variances.expand(r)
 
 

@@ -241,8 +241,9 @@ def balanced_factors(u: Tensor, s: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
                 [0., 1.]])
     """
     u, v = alike(u=u, v=v)
-    root = within(0, math.inf, "s", s).to(u).sqrt().unsqueeze(-1)
-    if not u.shape[-1] == v.shape[-1] == (*root.shape, 0)[-3]:
-        shapes = f"u, s and v have shapes {tuple(u.shape)}, {tuple(root.shape[:-1])} and {tuple(v.shape)}"
+    s = within(0, math.inf, "s", s).to(u)
+    if not u.shape[-1:] == v.shape[-1:] == s.shape[-1:]:
+        shapes = f"u, s and v have shapes {tuple(u.shape)}, {tuple(s.shape)} and {tuple(v.shape)}"
         raise ValueError(f"{shapes}; give (..., d1, r), (..., r) and (..., d2, r), as of truncated_svd")
+    root = s.sqrt().unsqueeze(-1)
     return root * u.mT, root * v.mT

@@ -232,8 +232,8 @@ def curvature(
     if x.ndim > 2 or g1.ndim > 2 or g2.ndim > 2:
         raise ValueError(f"x has shape {tuple(x.shape)}; the curvature is taken of one data set and pair of encoders")
     m = g1.mT @ g2
-    u, _, v = truncated_svd(m, g1.shape[-2])
-    identity = torch.eye(len(m)).to(m)
+    positive(**{"|G1^T G2|": m.norm()})
+    (u, _, v), identity = truncated_svd(m, g1.shape[-2]), torch.eye(len(m)).to(m)
     direction = torch.randn(m.shape, generator=as_generator(seed), dtype=m.dtype).to(m.device)
     length, loss = 1e-4 * m.norm(), resolve(loss)
 

@@ -73,7 +73,31 @@ BAD = {  # kind of an argument -> what it cannot be
     "labels": lambda a: [[0.5] * len(a), ["a"] * len(a), [math.nan] * len(a), *WORDS],
     "classes": lambda a: [*BAD["labels"](a), a[:-1], [], [a]],
     "places": lambda a: [v for v in (*BAD["classes"](a), [-1] * len(a), [len(a)] * len(a)) if v is not None],
-    "vector": lambda a: [*spoilt(a), a.to(torch.complex128), a.numpy().astype(str), [[1.0, 2.0], [3.0]], a[:-1], *WORDS],
+    "vector": lambda a: [
+        *spoilt(a),
+        a.to(torch.complex128),
+        a.numpy().astype(str),
+        [[1.0, 2.0], [3.0]],
+        a[:-1],
+        *WORDS,
+    ],
+    "one": lambda a: [*BAD["rows"](a), torch.stack([a, a])],
+    "object": lambda _: [*WORDS, X],
+    "scale": lambda _: [*BAD["numbers"](_), 0.0, 1e-200, 1e200],
+    "scales": lambda _: [*BAD["scale"](_), [1.0, 1.0, 1.0]],
+    "positives": lambda _: [*BAD["numbers"](_), 0.0, [1.0, 0.0]],
+    "shares": lambda _: [*BAD["numbers"](_), 1.1, [1.0, 1.0, 1.0]],
+    "nuisance": lambda a: [*WORDS, a[:2], [], (-1.0, *a[1:]), (a[0], 0.0, a[2]), (*a[:2], 1.5), ("x", *a[1:])],
+    "column": lambda a: [v for v in BAD["vector"](a) if not isinstance(v, Tensor) or not v.isinf().any()],
+    "weight or none": lambda _: [v for v in BAD["weight"](_) if v is not None],
+    "two": lambda a: [*WORDS, X, (), a[:1], (a[0], None), ("x", a[1]), (a[0][..., :-1], a[1])],
+    "both": lambda a: [*BAD["two"](a), (a[0], a[1] * math.nan)],
+    "options": lambda a: [*WORDS, [], [()], [None], [({}, None)], [(*a[0], 1)]],
+    "ranks": lambda _: [*WORDS, [0], [2.5], ["x"], [10**6], [math.nan], 2],
+    "rates": lambda _: [*WORDS, [], [0.0], [1.0], [math.nan], ["x"], 0.1],
+    "mask": lambda a: [*WORDS, a[:-1], a & False, a * 2, a.numpy().astype(str)],
+    "ratio": lambda _: [*NOT_NUMBERS, 0.5, True],
+    "path": lambda a: [*BAD["encoder"](a), torch.cat([a, a]), a[None]],
     "linear": lambda _: [*WORDS, "linear", losses.CLIP(), losses.Linear],
     "rank": lambda _: [*NOT_NUMBERS, 0, -1, 2.5, 10**6, True],
     "count": lambda _: [*NOT_NUMBERS, 0, -1, 2.5, True],
@@ -147,7 +171,7 @@ WAYS = {  # what holds the numbers of a tensor, whatever the order of its rows a
 def numbers_in(result):
     """The tensors and numbers of a result, one after the other."""
     if isinstance(result, Tensor | float | int):
-        return [torch.as_tensor(result).double()]
+        return [torch.as_tensor(result, dtype=torch.float64)]
     parts = result.values() if isinstance(result, dict) else result if isinstance(result, list | tuple) else []
     parts = parts or vars(result).values() if hasattr(result, "__dict__") else parts
     return [tensor for part in parts for tensor in numbers_in(part)]
@@ -164,6 +188,44 @@ def the_same(call):
         assert len(found) == len(expected)
         for a, b in zip(found, expected, strict=True):
             torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9, equal_nan=True, msg=f"{way}: {a} {b}")
+
+
+EDGES = {  # kind of an argument -> what it can be at the most, which must not end in silence with what is not finite
+    **dict.fromkeys(
+        ("rows", "paired", "encoder", "one", "path", "square", "weights", "graph"),
+        lambda a: [1e80 * a, 1e-80 * a, 0 * a, 0 * a + 3],
+    ),
+    **dict.fromkeys(("positive", "weight", "scale", "weight or none"), lambda _: [1e80, 1e-80]),
+    **dict.fromkeys(("numbers", "scales", "positives"), lambda _: [[1e80], [1e-80]]),
+    "number": lambda _: [1e80, -1e80],
+    **dict.fromkeys(("share", "shares"), lambda _: [0.0, 1.0, 1e-80]),
+    "below one": lambda _: [0.0, 1 - 1e-16],
+    "variances": lambda _: [1e80, 1e-80],
+    **dict.fromkeys(("count", "rank"), lambda _: [1]),
+    "several": lambda _: [2],
+    "ratio": lambda _: [1.0, 1e80],
+    "deviations": lambda _: [0.0, 1e80],
+}
+
+
+def finite(call):
+    """Fail if a function whose result is finite has another one at the edge of what an argument can be."""
+    function, arguments = call
+    right = {name: value for name, (value, _) in arguments.items()}
+    if not all(bool(a.isfinite().all()) for a in numbers_in(function(**right))):
+        return  # as it says: NaN and infinity are among its answers
+    said = []
+    for name, (value, kind) in arguments.items():
+        for edge in EDGES.get(kind, lambda _: [])(value):
+            try:
+                found = numbers_in(function(**right | {name: edge}))
+                said += [f"{name}={edge!r} gives {a}" for a in found if not bool(a.isfinite().all())]
+            except (ValueError, TypeError) as error:
+                where = traceback.extract_tb(error.__traceback__)[-1].filename
+                said += [f"{name}={edge!r}: {where}: {error}"] if not where.startswith(MODULE) else []
+            except Exception as error:
+                said.append(f"{name}={edge!r}: {type(error).__name__}: {error}")
+    assert not said, f"{len(said)}:\n" + "\n".join(" ".join(s.split())[:200] for s in said)
 
 
 def functions_of(package, *more):
