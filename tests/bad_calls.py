@@ -67,6 +67,16 @@ BAD = {  # kind of an argument -> what it cannot be
     "paired": lambda a: [*BAD["rows"](a), a[:-1], a[:1], a[:0], torch.stack([a, a])],
     "encoder": lambda a: [*BAD["rows"](a), a[:, :-1], a.mT],
     "square": lambda a: [*BAD["rows"](a), a[:-1], torch.stack([a[:-1]])],
+    "covariance": lambda a: BAD["square"](a),
+    "table": lambda a: [*spoilt(a), a.numpy() * 1j, a[:-1], a[:0], torch.stack([a, a]), [[1.0, 2.0], [3.0]], *WORDS],
+    "trusted": lambda a: [v for v in (*WORDS, a[:-1], [True] * len(a), [0.5] * len(a), 1) if v is not None],
+    "rows of X": lambda a: [v for v in BAD["table"](a) if not isinstance(v, Tensor) or v.shape != a[:-1].shape],
+    "ranks of some": lambda a: [v for v in (*spoilt(a), a[None], a + 1, -a, a * 0, *WORDS) if v is not None],
+    "weights of pairs": lambda a: [*spoilt(a), a[None], a[:-1], -a, a * 0, *WORDS],
+    "clip": lambda _: [*WORDS, "clip", losses.CLIP(eps=0.5), losses.Linear()],
+    "rank or word": lambda a: BAD["rank"](a),
+    "at least one": lambda _: [*NOT_NUMBERS, 0.5, True],
+    "ranks of scores": lambda a: [*spoilt(a), a[None], a + 1, -a, a * 0, a[:0], *WORDS],
     "weights": lambda a: [v for v in BAD["square"](a) if v is not None],
     "fitted": lambda _: [*WORDS, X, {"g1": G1, "g2": G2}],
     "graph": lambda a: [*BAD["rows"](a), -a, 0 * a],
@@ -153,7 +163,7 @@ def wrong(call):
     assert not said, f"{len(said)}:\n" + "\n".join(" ".join(s.split())[:200] for s in said)
 
 
-ARRAYS = ("rows", "paired", "encoder", "square", "graph", "weights")
+ARRAYS = ("table", "covariance", "ranks of scores", "one", "rows", "paired", "encoder", "square", "graph", "weights")
 WAYS = {  # what holds the numbers of a tensor, whatever the order of its rows and bytes
     "numpy": lambda a: a.numpy(),
     "turned twice": lambda a: np.ascontiguousarray(a.numpy()[::-1])[::-1],
@@ -164,7 +174,7 @@ WAYS = {  # what holds the numbers of a tensor, whatever the order of its rows a
     "long double": lambda a: a.numpy().astype(np.longdouble),
     "lists": lambda a: a.tolist(),
     "frame": lambda a: Frame(a.numpy()),
-    "transposed": lambda a: a.mT.contiguous().mT,
+    "transposed": lambda a: a.T.contiguous().T if a.ndim == 2 else a,
 }
 
 
@@ -192,9 +202,10 @@ def the_same(call):
 
 EDGES = {  # kind of an argument -> what it can be at the most, which must not end in silence with what is not finite
     **dict.fromkeys(
-        ("rows", "paired", "encoder", "one", "path", "square", "weights", "graph"),
+        ("rows", "paired", "encoder", "one", "path", "square", "weights", "graph", "table"),
         lambda a: [1e80 * a, 1e-80 * a, 0 * a, 0 * a + 3],
     ),
+    "covariance": lambda a: [1e-80 * a, 0 * a, 0 * a + 3],
     **dict.fromkeys(("positive", "weight", "scale", "weight or none"), lambda _: [1e80, 1e-80]),
     **dict.fromkeys(("numbers", "scales", "positives"), lambda _: [[1e80], [1e-80]]),
     "number": lambda _: [1e80, -1e80],
@@ -220,6 +231,8 @@ def finite(call):
             try:
                 found = numbers_in(function(**right | {name: edge}))
                 said += [f"{name}={edge!r} gives {a}" for a in found if not bool(a.isfinite().all())]
+            except Warning:  # it tells
+                pass
             except (ValueError, TypeError) as error:
                 where = traceback.extract_tb(error.__traceback__)[-1].filename
                 said += [f"{name}={edge!r}: {where}: {error}"] if not where.startswith(MODULE) else []

@@ -79,7 +79,7 @@ CALLS = [  # function, argument -> a value that is right, and its kind
     (limits_general.unimodal_outliers, DIRECTIONS | {"n": (9, "several"), "masked": (True, "free")}),
     (
         finite_size.finite_size_errors,
-        {"u1": (U, "one"), "u2": (V, "one"), "noise": (EYE4, "square"), "noise_tilde": (EYE3, "square")}
+        {"u1": (U, "one"), "u2": (V, "one"), "noise": (EYE4, "covariance"), "noise_tilde": (EYE3, "covariance")}
         | {"n": (100, "several"), "signal": (1.0, "variances"), "right_share": (0.9, "share")},
     ),
     (matching.Scores, {"a": (X, "rows"), "b": (normal(30, 4), "encoder")}),
