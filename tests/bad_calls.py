@@ -58,13 +58,16 @@ BAD = {  # kind of an argument -> what it cannot be
         a[0, 0],
         a[0],
         a[:, :0],
+        a[:0],
         a.numpy().astype(str),
         a.numpy().astype(object),
         [[1.0, 2.0], [3.0]],
         a.to_sparse(),
         *WORDS,
     ],
+    "any rows": lambda a: [v for v in BAD["rows"](a) if not isinstance(v, Tensor) or v.ndim == 0 or len(v)],
     "paired": lambda a: [*BAD["rows"](a), a[:-1], a[:1], a[:0], torch.stack([a, a])],
+    "any encoder": lambda a: [*BAD["any rows"](a), a[:, :-1], a.mT],
     "encoder": lambda a: [*BAD["rows"](a), a[:, :-1], a.mT],
     "square": lambda a: [*BAD["rows"](a), a[:-1], torch.stack([a[:-1]])],
     "covariance": lambda a: BAD["square"](a),
@@ -163,7 +166,21 @@ def wrong(call):
     assert not said, f"{len(said)}:\n" + "\n".join(" ".join(s.split())[:200] for s in said)
 
 
-ARRAYS = ("table", "covariance", "ranks of scores", "one", "rows", "paired", "encoder", "square", "graph", "weights")
+ARRAYS = (
+    "table",
+    "any rows",
+    "any encoder",
+    "path",
+    "covariance",
+    "ranks of scores",
+    "one",
+    "rows",
+    "paired",
+    "encoder",
+    "square",
+    "graph",
+    "weights",
+)
 WAYS = {  # what holds the numbers of a tensor, whatever the order of its rows and bytes
     "numpy": lambda a: a.numpy(),
     "turned twice": lambda a: np.ascontiguousarray(a.numpy()[::-1])[::-1],
@@ -202,7 +219,7 @@ def the_same(call):
 
 EDGES = {  # kind of an argument -> what it can be at the most, which must not end in silence with what is not finite
     **dict.fromkeys(
-        ("rows", "paired", "encoder", "one", "path", "square", "weights", "graph", "table"),
+        ("rows", "any rows", "paired", "encoder", "one", "path", "square", "weights", "graph", "table"),
         lambda a: [1e80 * a, 1e-80 * a, 0 * a, 0 * a + 3],
     ),
     "covariance": lambda a: [1e-80 * a, 0 * a, 0 * a + 3],

@@ -33,7 +33,7 @@ from mmcl.beyond import (
 FITTED = spectral.fit(X, Y, 2)
 X_AND_Y = {"x": (X, "paired"), "x_tilde": (Y, "paired")}
 RANK, RHO, LOSS, SEED = (2, "rank"), (1.0, "positive"), ("clip", "loss"), (0, "seed")
-REST = {"x_unpaired": (X[:20], "rows"), "x_tilde_unpaired": (Y[:20], "rows")}
+REST = {"x_unpaired": (X[:20], "any rows"), "x_tilde_unpaired": (Y[:20], "any rows")}
 NOISE = {"noise_std": (1.0, "scales"), "noise_std_tilde": (1.1, "scales")}
 LIMIT = {"aspect": (0.2, "scales"), "aspect_tilde": ([0.3, 0.4], "scale"), "signal": (1.5, "scales")} | NOISE
 ETA = {"right_share": (0.5, "shares")}
@@ -82,7 +82,7 @@ CALLS = [  # function, argument -> a value that is right, and its kind
         {"u1": (U, "one"), "u2": (V, "one"), "noise": (EYE4, "covariance"), "noise_tilde": (EYE3, "covariance")}
         | {"n": (100, "several"), "signal": (1.0, "variances"), "right_share": (0.9, "share")},
     ),
-    (matching.Scores, {"a": (X, "rows"), "b": (normal(30, 4), "encoder")}),
+    (matching.Scores, {"a": (X, "any rows"), "b": (normal(30, 4), "any encoder")}),
     (matching.top_b, SCORES | {"count": (2, "count or none")}),
     (matching.row_and_column_argmax, SCORES),
     (matching.mutual, SCORES),

@@ -102,6 +102,10 @@ def writers(folder):
         write_whole(folder / "01_toy.ipynb", nbformat.writes(committed))
         run.take_outputs(folder / "01_toy.ipynb", folder / ".done.ipynb")
 
+    def pairs(n):
+        (folder / "01_toy.py").write_text(CHAPTER + f"\n# %%\nn = {n}\n")
+        main(["pairs", str(folder / "01_toy.py")])
+
     def report(n):
         answer.write_folder(folder / "01_toy-n=3", {"a.html": f"page {n}", "claims.json": json.dumps({"n": n})})
 
@@ -111,7 +115,7 @@ def writers(folder):
         source.write_text("import mmcl.theory\n" if n % 2 else "import mmcl.data\n")
         dependencies.write(folder / "depends.mk", [source])
 
-    return {f.__name__: f for f in (render, index, outputs, report, depends)}
+    return {f.__name__: f for f in (render, index, outputs, pairs, report, depends)}
 
 
 @pytest.mark.parametrize("name", writers(Path()))
@@ -122,7 +126,7 @@ def test_a_writer_killed_at_any_step_leaves_files_whole_and_the_next_one_ends(tm
     after = visible(tmp_path)
     write(1)
     before = visible(tmp_path)
-    mine = {path for path in before if before[path] != after[path]} - set(tmp_path.glob("notebooks/*"))
+    mine = {path for path in before if before[path] != after[path]} - set(tmp_path.rglob("*.py"))
     assert mine
     for step in itertools.count(1):
         gone = killed(lambda: write(2), tmp_path, step)
@@ -136,8 +140,8 @@ def test_a_writer_killed_at_any_step_leaves_files_whole_and_the_next_one_ends(tm
     assert step > 4
     for left in hidden(tmp_path):
         os.utime(left, (time.time() - 2 * MINUTE, time.time() - 2 * MINUTE))
-    write(1)
-    assert not [path for path in hidden(tmp_path) if path.name.endswith(".part")]
+    write(2)
+    assert not [path for path in hidden(tmp_path) if path.name.endswith(".part") or path.name.startswith(".pair-")]
 
 
 def intermediate(name, path):
