@@ -94,14 +94,6 @@ def paired(x: Any, x_tilde: Any) -> tuple[Tensor, Tensor]:
     return all_finite("x", x), all_finite("x_tilde", x_tilde)
 
 
-def finite_product(product: Tensor, x: Tensor, x_tilde: Tensor) -> Tensor:
-    """``product``, in which each value of the pairs has a part: it is finite only if they are, which saves a pass."""
-    if not bool(torch.isfinite(product).all()):
-        all_finite("x", x), all_finite("x_tilde", x_tilde)
-        raise ValueError("x and x_tilde hold numbers so large that their products overflow; scale them down")
-    return product
-
-
 def as_encoders(x: Tensor, x_tilde: Tensor, g1: Any, g2: Any) -> tuple[Tensor, Tensor]:
     """Encoders (..., r, d1), (..., r, d2) of the two modalities as tensors in their dtype, all finite."""
     g1, g2 = as_tensor("g1", g1).to(x), as_tensor("g2", g2).to(x)
@@ -223,14 +215,6 @@ def one_of(allowed: Collection[str], **values: Any) -> None:
     """Raise unless every named value is one of these words."""
     for name, value in values.items():
         _demand(isinstance(value, str) and value in allowed, name, value, f"use one of {', '.join(allowed)}")
-
-
-def pair_of(name: str, value: Any) -> tuple[Any, Any]:
-    """One value for both modalities, or a pair with one for each."""
-    if not isinstance(value, tuple | list):
-        return value, value
-    _demand(len(value) == 2, name, value, "give one for both modalities, or a pair")
-    return value[0], value[1]
 
 
 def within(low: float, high: float, name: str, values: Any) -> Tensor:

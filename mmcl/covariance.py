@@ -14,7 +14,6 @@ from mmcl._checks import (
     as_pairs,
     as_rows,
     as_tensor,
-    finite_product,
     finite_rows,
     no_less_than,
     paired,
@@ -129,7 +128,11 @@ def cross_covariance(x: Tensor, x_tilde: Tensor, weights: Tensor | None = None) 
     x, x_tilde = as_pairs(x, x_tilde)
     n = x.shape[-2]
     if weights is None:
-        return finite_product(_centred_product(x, x_tilde), x, x_tilde) / (n - 1)
+        product = _centred_product(x, x_tilde)
+        if not bool(product.isfinite().all()):  # each value has a part in it, which saves a pass over the data
+            all_finite("x", x), all_finite("x_tilde", x_tilde)
+            raise ValueError("x and x_tilde hold numbers so large that their products overflow; scale them down")
+        return product / (n - 1)
     all_finite("x", x), all_finite("x_tilde", x_tilde)
     weights = all_finite("weights", as_tensor("weights", weights).to(x))
     if weights.shape[-2:] != (n, n):
@@ -165,14 +168,12 @@ def _centred_product(x: Tensor, x_tilde: Tensor) -> Tensor:
     n, views = x.shape[-2], [a.reshape(-1, *a.shape[-2:]) for a in (x, x_tilde)]
     few = torch.linspace(0, n - 1, min(n, 64)).long()
     near = [a[:, few].mean(1, keepdim=True) for a in views]
-    total = x.new_zeros(len(views[0]), x.shape[-1], x_tilde.shape[-1])
-    sums = [torch.zeros_like(c) for c in near]
+    total, sums = x.new_zeros(len(views[0]), x.shape[-1], x_tilde.shape[-1]), [torch.zeros_like(c) for c in near]
     for here in row_blocks(n, x.numel() // n, BLOCK // 16):  # half a megabyte, which stays in the cache
         a, b = (view[:, here] - c for view, c in zip(views, near, strict=True))
         total.baddbmm_(a.mT, b)
-        ones = a.new_ones(len(a), 1, a.shape[1])
         for s, block in zip(sums, (a, b), strict=True):
-            s.baddbmm_(ones, block)  # a product is twice as fast as a sum
+            s.baddbmm_(a.new_ones(len(a), 1, a.shape[1]), block)  # a product is twice as fast as a sum
     return (total - sums[0].mT @ sums[1] / n).view(*x.shape[:-2], *total.shape[1:])
 
 
@@ -243,7 +244,7 @@ def balanced_factors(u: Tensor, s: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     u, v = alike(u=u, v=v)
     s = within(0, math.inf, "s", s).to(u)
     if not u.shape[-1:] == v.shape[-1:] == s.shape[-1:]:
-        shapes = f"u, s and v have shapes {tuple(u.shape)}, {tuple(s.shape)} and {tuple(v.shape)}"
-        raise ValueError(f"{shapes}; give (..., d1, r), (..., r) and (..., d2, r), as of truncated_svd")
+        shapes = f"u, s, v have shapes {tuple(u.shape)}, {tuple(s.shape)}, {tuple(v.shape)}"
+        raise ValueError(f"{shapes}; give (..., d1, r), (..., r), (..., d2, r), as of truncated_svd")
     root = s.sqrt().unsqueeze(-1)
     return root * u.mT, root * v.mT
