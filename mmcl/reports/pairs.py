@@ -44,7 +44,7 @@ def pairs(sources: Iterable[Path], check: bool = False) -> None:
         UsageError: naming the first notebook that is not up to date, if it is to be checked; or see `paired`.
     """
     for source in sources:
-        notebook, made = source.with_suffix(".ipynb"), paired(source)
+        made, notebook = paired(source), source.with_suffix(".ipynb")
         if notebook.exists() and notebook.read_bytes() == made:
             continue
         if check:
