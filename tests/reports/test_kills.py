@@ -11,6 +11,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import nbformat
@@ -213,8 +215,13 @@ def contents(folder):
 
 @pytest.mark.slow
 @pytest.mark.kernel
-@pytest.mark.parametrize("what", ["make", "sweep"])
-def test_after_kills_at_random_moments_the_next_run_ends_as_a_clean_one(repository, what):
+def test_after_kills_at_random_moments_the_next_run_ends_as_a_clean_one(repository):
+    """Of make and of a sweep, both at a time: each waits more than it computes."""
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(partial(survives, repository), ("make", "sweep")))
+
+
+def survives(repository, what):
     made = repository / ("build/smoke" if what == "make" else "out")
     command = ["make", "PROFILE=smoke", f"PY={sys.executable}"]
     if what == "sweep":
