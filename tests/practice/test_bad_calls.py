@@ -114,6 +114,7 @@ def test_the_table_holds_every_function_of_the_wing():
     inside = {
         *("aligned_pca", "as_pair", "as_view", "check_parameters", "conclude", "contrast", "cosine_scores"),
         *("described", "encode", "expected_rate", "folds_for", "held_out_correlations", "in_features"),
+        *("known_probability", "perfect_error"),
         *("log_ratios", "loss_of", "mixture", "moments", "most_wrong", "next_steps", "pairs_of", "places"),
         *("read_pairs", "recall_curve", "reliability", "row_slices", "rows_as_csv", "scaled_rows", "scalings"),
         *("select_linear", "select_tau", "settings", "strengthened", "tally", "truths", "usable_rows"),
