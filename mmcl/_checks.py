@@ -60,8 +60,7 @@ def finite_rows(name: str, x: Any, d: int | None = None) -> Tensor:
 def alike(**rows: Any) -> list[Tensor]:
     """Named arrays, each as `finite_rows` gives it, in one dtype."""
     found = [finite_rows(name, x) for name, x in rows.items()]
-    dtype = torch.float64 if any(x.dtype == torch.float64 for x in found) else torch.float32
-    return [x.to(dtype) for x in found]
+    return [x.to(torch.float64 if torch.float64 in {a.dtype for a in found} else torch.float32) for x in found]
 
 
 def as_square(name: str, a: Any, d: int | None = None) -> Tensor:
@@ -95,14 +94,6 @@ def paired(x: Any, x_tilde: Any) -> tuple[Tensor, Tensor]:
     return all_finite("x", x), all_finite("x_tilde", x_tilde)
 
 
-def finite_product(product: Tensor, x: Tensor, x_tilde: Tensor) -> Tensor:
-    """``product``, in which each value of the pairs has a part: it is finite only if they are, which saves a pass."""
-    if not bool(torch.isfinite(product).all()):
-        all_finite("x", x), all_finite("x_tilde", x_tilde)
-        raise ValueError("x and x_tilde hold numbers so large that their products overflow; scale them down")
-    return product
-
-
 def as_encoders(x: Tensor, x_tilde: Tensor, g1: Any, g2: Any) -> tuple[Tensor, Tensor]:
     """Encoders (..., r, d1), (..., r, d2) of the two modalities as tensors in their dtype, all finite."""
     g1, g2 = as_tensor("g1", g1).to(x), as_tensor("g2", g2).to(x)
@@ -121,8 +112,8 @@ def with_encoders(name: str, a: Any, g1: Any, g2: Any) -> tuple[Tensor, Tensor, 
     g1, g2 = as_encoders(*shapes, *shapes)
     a = finite_rows(name, a).to(g1)
     if a.shape[-2:] != (g1.shape[-1], g2.shape[-1]):
-        fitting = f"(..., {g1.shape[-1]}, {g2.shape[-1]})"
-        raise ValueError(f"{name} has shape {tuple(a.shape)}; with these encoders it is {fitting}")
+        fitting = g1.shape[-1], g2.shape[-1]
+        raise ValueError(f"{name} has shape {tuple(a.shape)}; with these encoders it ends in {fitting}")
     return a, g1, g2
 
 
@@ -134,13 +125,14 @@ def signal_and_noise(u: Any, noise: Any, signal: Any) -> tuple[Tensor, Tensor, T
     if variances.shape not in ((), (1,), (r,)) or r > d:
         shapes = f"u has shape {tuple(u.shape)} and signal {tuple(variances.shape)}"
         raise ValueError(f"{shapes}; give (..., d, r), r <= d, and r variances")
+    _demand(bool(((u.mT @ u - torch.eye(r).to(u)).abs() < 1e-3).all()), "u", u, "its columns must be orthonormal")
     return u, as_square("noise", noise, d).to(u), variances.expand(r)
 
 
 def as_labels(name: str, labels: Any) -> Tensor:
     """Classes (..., n) as int64."""
     found = as_tensor(name, labels)
-    _demand(found.ndim > 0 and bool((found == found.round()).all()), name, labels, "give integers, one a row")
+    _demand(found.ndim > 0 and bool((found % 1 == 0).all()), name, labels, "give integers, one a row")
     return found.long()
 
 
@@ -223,14 +215,6 @@ def one_of(allowed: Collection[str], **values: Any) -> None:
     """Raise unless every named value is one of these words."""
     for name, value in values.items():
         _demand(isinstance(value, str) and value in allowed, name, value, f"use one of {', '.join(allowed)}")
-
-
-def pair_of(name: str, value: Any) -> tuple[Any, Any]:
-    """One value for both modalities, or a pair with one for each."""
-    if not isinstance(value, tuple | list):
-        return value, value
-    _demand(len(value) == 2, name, value, "give one for both modalities, or a pair")
-    return value[0], value[1]
 
 
 def within(low: float, high: float, name: str, values: Any) -> Tensor:

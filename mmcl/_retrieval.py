@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from mmcl._blocks import row_blocks
-from mmcl._checks import all_finite, as_rows, at_least
+from mmcl._checks import alike, as_labels, integer
 
 Labels = Sequence[int] | Tensor
 
@@ -29,18 +29,18 @@ def partner_ranks(z: Tensor, z_tilde: Tensor, targets: Labels | None = None) -> 
         >>> partner_ranks(torch.eye(2), torch.eye(2)), partner_ranks(torch.eye(2), torch.eye(2), targets=[1, 1])
         (tensor([1, 1]), tensor([2, 1]))
     """
-    z, z_tilde = all_finite("z", as_rows("z", z)), all_finite("z_tilde", as_rows("z_tilde", z_tilde))
+    z, z_tilde = alike(z=z, z_tilde=z_tilde)
     n, m = z.shape[-2], z_tilde.shape[-2]
     if z.shape[:-2] != z_tilde.shape[:-2] or z.shape[-1] != z_tilde.shape[-1]:
         raise ValueError(f"z is {tuple(z.shape)} and z_tilde {tuple(z_tilde.shape)}; only their row counts may differ")
     if targets is None:
         if n > m:
             raise ValueError(f"{n} queries and {m} candidates; pass targets, the index of each query's partner")
-        targets = torch.arange(n, device=z.device)
-    targets = torch.as_tensor(targets, device=z.device)
-    if targets.is_floating_point() or targets.shape not in ((n,), z.shape[:-1]):
-        raise ValueError(f"targets are {targets.dtype} of shape {tuple(targets.shape)}; give {n} indices, one a query")
-    targets = targets.to(torch.int64).expand(z.shape[:-1])
+        targets = torch.arange(n)
+    targets = as_labels("targets", targets).to(z.device)
+    if targets.shape not in ((n,), z.shape[:-1]):
+        raise ValueError(f"targets have shape {tuple(targets.shape)}; give {n} indices, one a query")
+    targets = targets.expand(z.shape[:-1])
     if bool(((targets < 0) | (targets >= m)).any()):
         raise ValueError(f"targets run from {int(targets.min())} to {int(targets.max())}; allowed are 0 to {m - 1}")
     z, z_tilde = (torch.nn.functional.normalize(a, dim=-1) for a in (z, z_tilde))
@@ -122,9 +122,8 @@ def recall_at_k(
         >>> recall_at_k(torch.eye(2), torch.eye(2), 1, [0, 0], [0, 0])
         0.5
     """
-    at_least(1, k=k)
-    if k > len(z_tilde):
-        raise ValueError(f"k = {k}, but there are only {len(z_tilde)} candidates")
+    z, z_tilde = alike(z=z, z_tilde=z_tilde)
+    integer(1, z_tilde.shape[-2], k=k)
     if labels is None and labels_tilde is None:
         return float((partner_ranks(z, z_tilde) <= k).to(torch.float64).mean())
 
@@ -136,6 +135,23 @@ def recall_at_k(
     return _mean_over_queries(z, z_tilde, labels, labels_tilde, recall)
 
 
+def with_classes(
+    z: Tensor, z_tilde: Tensor, labels: Labels | None, labels_tilde: Labels | None
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Embeddings (n, r), (m, r) and a class for each row of both, checked."""
+    z, z_tilde = alike(z=z, z_tilde=z_tilde)
+    if labels is None or labels_tilde is None:
+        raise ValueError("labels of one side only; give labels of the queries and labels_tilde of the candidates")
+    labels, labels_tilde = as_labels("labels", labels), as_labels("labels_tilde", labels_tilde)
+    (n, r), (m, s) = z.shape[-2:], z_tilde.shape[-2:]
+    if z.ndim + z_tilde.ndim > 4 or r != s or (labels.shape, labels_tilde.shape) != ((n,), (m,)):
+        raise ValueError(
+            f"z is {tuple(z.shape)} with labels {tuple(labels.shape)}, z_tilde {tuple(z_tilde.shape)} with "
+            f"{tuple(labels_tilde.shape)}; give a label per row, and embeddings of one dimension"
+        )
+    return z, z_tilde, labels, labels_tilde
+
+
 def _mean_over_queries(
     z: Tensor,
     z_tilde: Tensor,
@@ -144,15 +160,7 @@ def _mean_over_queries(
     measure: Callable[[Tensor, Tensor], Tensor],
 ) -> float:
     """The mean of measure(similarities, which candidates have the query's class), over queries that have candidates."""
-    z, z_tilde = all_finite("z", as_rows("z", z)), all_finite("z_tilde", as_rows("z_tilde", z_tilde))
-    if labels is None or labels_tilde is None:
-        raise ValueError("labels of one side only; give labels of the queries and labels_tilde of the candidates")
-    labels, labels_tilde = torch.as_tensor(labels), torch.as_tensor(labels_tilde)
-    if z.shape[1] != z_tilde.shape[1] or labels.shape != (len(z),) or labels_tilde.shape != (len(z_tilde),):
-        raise ValueError(
-            f"z is {tuple(z.shape)} with labels {tuple(labels.shape)}, z_tilde {tuple(z_tilde.shape)} with "
-            f"{tuple(labels_tilde.shape)}; give a label per row, and embeddings of one dimension"
-        )
+    z, z_tilde, labels, labels_tilde = with_classes(z, z_tilde, labels, labels_tilde)
     found = torch.isin(labels, labels_tilde)
     if not found.any():
         raise ValueError("no query has a candidate of its class; labels and labels_tilde must share some")

@@ -1,5 +1,6 @@
 """The contrastive cross-covariance S(beta): from weights, at encoders, and its singular vectors (Section 2)."""
 
+import math
 from typing import Any
 
 import torch
@@ -7,16 +8,18 @@ from torch import Tensor
 
 from mmcl._blocks import BLOCK, row_blocks
 from mmcl._checks import (
+    alike,
     all_finite,
     as_encoders,
     as_pairs,
     as_rows,
     as_tensor,
-    finite_product,
     finite_rows,
     no_less_than,
     paired,
     rank_at_most,
+    shown,
+    within,
 )
 from mmcl.losses import ContrastiveLoss, Linear, resolve
 
@@ -125,7 +128,11 @@ def cross_covariance(x: Tensor, x_tilde: Tensor, weights: Tensor | None = None) 
     x, x_tilde = as_pairs(x, x_tilde)
     n = x.shape[-2]
     if weights is None:
-        return finite_product(_centred_product(x, x_tilde), x, x_tilde) / (n - 1)
+        product = _centred_product(x, x_tilde)
+        if not bool(product.isfinite().all()):  # each value has a part in it, which saves a pass over the data
+            all_finite("x", x), all_finite("x_tilde", x_tilde)
+            raise ValueError("x and x_tilde hold numbers so large that their products overflow; scale them down")
+        return product / (n - 1)
     all_finite("x", x), all_finite("x_tilde", x_tilde)
     weights = all_finite("weights", as_tensor("weights", weights).to(x))
     if weights.shape[-2:] != (n, n):
@@ -142,9 +149,12 @@ def linear_covariance(x: Tensor, x_tilde: Tensor, loss: Linear) -> Tensor:
         >>> linear_covariance(torch.eye(3), torch.eye(3), Linear(nu=2.0)).diagonal()
         tensor([0.6667, 0.6667, 0.6667])
     """
+    if not isinstance(loss, Linear):
+        raise ValueError(f"loss = {shown(loss)}; give a loss of mmcl.losses.Linear")
     centred = cross_covariance(x, x_tilde)
     if loss.nu == 1:
         return centred
+    x, x_tilde = as_tensor("x", x).to(centred), as_tensor("x_tilde", x_tilde).to(centred)
     return centred + loss.surplus(x.shape[-2]) * x.mT @ x_tilde / x.shape[-2]
 
 
@@ -158,14 +168,12 @@ def _centred_product(x: Tensor, x_tilde: Tensor) -> Tensor:
     n, views = x.shape[-2], [a.reshape(-1, *a.shape[-2:]) for a in (x, x_tilde)]
     few = torch.linspace(0, n - 1, min(n, 64)).long()
     near = [a[:, few].mean(1, keepdim=True) for a in views]
-    total = x.new_zeros(len(views[0]), x.shape[-1], x_tilde.shape[-1])
-    sums = [torch.zeros_like(c) for c in near]
+    total, sums = x.new_zeros(len(views[0]), x.shape[-1], x_tilde.shape[-1]), [torch.zeros_like(c) for c in near]
     for here in row_blocks(n, x.numel() // n, BLOCK // 16):  # half a megabyte, which stays in the cache
         a, b = (view[:, here] - c for view, c in zip(views, near, strict=True))
         total.baddbmm_(a.mT, b)
-        ones = a.new_ones(len(a), 1, a.shape[1])
         for s, block in zip(sums, (a, b), strict=True):
-            s.baddbmm_(ones, block)  # a product is twice as fast as a sum
+            s.baddbmm_(a.new_ones(len(a), 1, a.shape[1]), block)  # a product is twice as fast as a sum
     return (total - sums[0].mT @ sums[1] / n).view(*x.shape[:-2], *total.shape[1:])
 
 
@@ -233,5 +241,10 @@ def balanced_factors(u: Tensor, s: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         tensor([[4., 0.],
                 [0., 1.]])
     """
+    u, v = alike(u=u, v=v)
+    s = within(0, math.inf, "s", s).to(u)
+    if not u.shape[-1:] == v.shape[-1:] == s.shape[-1:]:
+        shapes = f"u, s, v have shapes {tuple(u.shape)}, {tuple(s.shape)}, {tuple(v.shape)}"
+        raise ValueError(f"{shapes}; give (..., d1, r), (..., r), (..., d2, r), as of truncated_svd")
     root = s.sqrt().unsqueeze(-1)
     return root * u.mT, root * v.mT

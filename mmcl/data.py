@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,9 +16,9 @@ from mmcl._checks import (
     finite_rows,
     no_less_than,
     one_of,
-    pair_of,
     rank_at_most,
     share,
+    shown,
     within,
 )
 
@@ -110,7 +111,7 @@ def spiked(
     rank = rank_at_most(rank, d1, d2)
     share(wrong_share=wrong_share)
     one_of(("permuted", "fresh"), wrong=wrong)
-    stds = pair_of("noise_std", noise_std)
+    stds = _pair_of("noise_std", noise_std)
     no_less_than(0, **dict(zip(("noise_std", "noise_std of the second"), stds, strict=True)))
     if draws is not None:
         at_least(1, draws=draws)
@@ -126,7 +127,7 @@ def spiked(
     if axes is None:
         u1, u2 = (torch.linalg.qr(normal(d, rank))[0] for d in (d1, d2))
     else:
-        u1, u2 = (_axes(u, d, rank) for u, d in zip(pair_of("axes", axes), (d1, d2), strict=True))
+        u1, u2 = (_axes(u, d, rank) for u, d in zip(_pair_of("axes", axes), (d1, d2), strict=True))
     z, fresh = (variances.sqrt() * normal(n, rank) for _ in range(2))
     order = torch.rand(*batch, n, generator=generator).argsort(-1)
     count = round(wrong_share * n)
@@ -138,7 +139,7 @@ def spiked(
     else:
         partner = torch.arange(n).masked_fill(chosen, -1)
         z_tilde = fresh.where(chosen.unsqueeze(-1), z)
-    kinds = pair_of("noise", noise)
+    kinds = _pair_of("noise", noise)
     covariances = [
         std**2 * _noise_shape(kind, d, rank, normal) if isinstance(kind, str) else _given(kind, d).expand(*batch, d, d)
         for kind, std, d in zip(kinds, stds, (d1, d2), strict=True)
@@ -167,6 +168,15 @@ def _noise_shape(kind: str, d: int, rank: int, normal: Callable[..., Tensor]) ->
     if kind == "diagonal":
         variances[:rank], variances[rank:] = 4, torch.linspace(0.2, 1, d - rank, dtype=torch.float64)
     return variances.expand(*normal(0).shape[:-1], d).diag_embed()
+
+
+def _pair_of(name: str, value: Any) -> tuple[Any, Any]:
+    """One value for both modalities, or a pair with one for each."""
+    if not isinstance(value, tuple | list):
+        return value, value
+    if len(value) != 2:
+        raise ValueError(f"{name} = {shown(value)}; give one for both modalities, or a pair")
+    return value[0], value[1]
 
 
 def _given(covariance: Tensor, d: int) -> Tensor:

@@ -26,7 +26,7 @@ def correlation(noise_std: float) -> float:
         0.8
     """
     no_less_than(0, noise_std=noise_std)
-    return 1 / (1 + noise_std**2)
+    return 1 / (1 + noise_std * noise_std)
 
 
 def information(rank: int, noise_std: float) -> float:

@@ -6,11 +6,12 @@ import torch
 from torch import Tensor
 
 from mmcl._blocks import row_blocks
-from mmcl._checks import all_finite, as_rows, at_least
+from mmcl._checks import alike, all_finite, as_rows, as_tensor, integer, no_less_than
 from mmcl._retrieval import mean_average_precision as mean_average_precision
 from mmcl._retrieval import median_rank as median_rank
 from mmcl._retrieval import partner_ranks as partner_ranks
 from mmcl._retrieval import recall_at_k as recall_at_k
+from mmcl._retrieval import with_classes
 
 
 def sin_theta(u: Tensor, v: Tensor) -> Tensor:
@@ -78,11 +79,9 @@ def top_k_accuracy(z: Tensor, z_tilde: Tensor, k: int = 1, targets: Sequence[int
         >>> round(float(top_k_accuracy(z, z_tilde)), 3), float(top_k_accuracy(z, z_tilde, targets=[0, 2, 1]))
         (0.333, 1.0)
     """
-    ranks, m = partner_ranks(z, z_tilde, targets), z_tilde.shape[-2]
-    at_least(1, k=k)
-    if k > m:
-        raise ValueError(f"k = {k}, but there are only {m} candidates")
-    return (ranks <= k).to(torch.float64).mean(-1)
+    z, z_tilde = alike(z=z, z_tilde=z_tilde)
+    integer(1, z_tilde.shape[-2], k=k)
+    return (partner_ranks(z, z_tilde, targets) <= k).to(torch.float64).mean(-1)
 
 
 def class_accuracy(
@@ -108,17 +107,9 @@ def class_accuracy(
         >>> class_accuracy(torch.eye(2), torch.eye(2), labels=[0, 1], labels_tilde=[0, 0])
         0.5
     """
-    z, z_tilde = all_finite("z", as_rows("z", z)), all_finite("z_tilde", as_rows("z_tilde", z_tilde))
-    if (len(z), len(z_tilde)) != (len(labels), len(labels_tilde)) or z.shape[1] != z_tilde.shape[1]:
-        raise ValueError(
-            f"z is {tuple(z.shape)} with {len(labels)} labels, z_tilde {tuple(z_tilde.shape)} with "
-            f"{len(labels_tilde)}; give a label per row, and embeddings of one dimension"
-        )
-    at_least(1, k=k)
-    if k > len(z_tilde):
-        raise ValueError(f"k = {k}, but there are only {len(z_tilde)} candidates")
+    z, z_tilde, labels, labels_tilde = with_classes(z, z_tilde, labels, labels_tilde)
+    integer(1, len(z_tilde), k=k)
     z, z_tilde, hits = torch.nn.functional.normalize(z, dim=-1), torch.nn.functional.normalize(z_tilde, dim=-1), 0
-    labels, labels_tilde = torch.as_tensor(labels), torch.as_tensor(labels_tilde)
     for here in row_blocks(len(z), len(z_tilde), 2**22):
         similarity = z[here] @ z_tilde.mT
         near = similarity.argmax(-1, keepdim=True) if k == 1 else similarity.topk(k, -1).indices
@@ -129,11 +120,16 @@ def class_accuracy(
 def relative_error(a: Sequence[float] | Tensor, b: Sequence[float] | Tensor) -> float:
     """||a - b|| / ||b||, Frobenius norms over all entries, as a float: 0 when equal.
 
+    Raises:
+        ValueError: if a and b are not finite numbers of one shape, or b is 0.
+
     Example:
         >>> round(relative_error([3.0, 5.0], [3.0, 4.0]), 3)
         0.2
     """
-    a, b = torch.as_tensor(a).detach(), torch.as_tensor(b).detach()
+    a, b = (all_finite(name, as_tensor(name, v)).detach() for name, v in (("a", a), ("b", b)))
+    if a.shape != b.shape or not bool((b != 0).any()):
+        raise ValueError(f"a has shape {tuple(a.shape)} and b {tuple(b.shape)}; give one shape, and a b that is not 0")
     return float((a - b).norm() / b.norm())
 
 
@@ -153,6 +149,9 @@ def probe_risk(
     Returns:
         Mean squared error per target (...,), and the share of signs predicted wrongly (...,).
 
+    Raises:
+        ValueError: if shapes do not fit, or the features are linearly dependent and ridge is 0.
+
     Reference: PMLR 206:4348, Section 3.1 (the quality of encoders).
 
     Example:
@@ -161,11 +160,23 @@ def probe_risk(
         >>> bool(risk < 1e-10), float(wrong)
         (True, 0.0)
     """
+    features, targets, features_test, targets_test = alike(
+        features=features, targets=targets, features_test=features_test, targets_test=targets_test
+    )
+    no_less_than(0, ridge=ridge)
+    (m, r), (t, k) = features.shape[-2:], targets_test.shape[-2:]
+    if targets.shape[-2:] != (m, k) or features_test.shape[-2:] != (t, r):
+        raise ValueError(
+            f"targets have shape {tuple(targets.shape)} and features_test {tuple(features_test.shape)}; "
+            f"with the others they are (..., {m}, {k}) and (..., {t}, {r})"
+        )
     mean, level = features.mean(-2, keepdim=True), targets.mean(-2, keepdim=True)
     a = features - mean
     gram = a.mT @ a
     gram = gram + ridge * gram.diagonal(dim1=-2, dim2=-1).mean(-1)[..., None, None] * torch.eye(a.shape[-1]).to(gram)
-    weights = torch.linalg.solve(gram, a.mT @ (targets - level))
+    weights, singular = torch.linalg.solve_ex(gram, a.mT @ (targets - level))
+    if bool(singular.any()):
+        raise ValueError(f"the features are linearly dependent and ridge = {ridge}; use a ridge above 0")
     predicted = (features_test - mean) @ weights + level
     wrong = (predicted.sign() != targets_test.sign()).to(predicted.dtype)
     return (predicted - targets_test).square().mean((-2, -1)), wrong.mean((-2, -1))

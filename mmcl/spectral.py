@@ -112,9 +112,8 @@ def fit(
     loss = resolve(loss)
     if isinstance(loss, Linear):
         return closed_form(linear_covariance(x, x_tilde, loss), rank, rho)
-    x, x_tilde = paired(x, x_tilde)
     tol = max(tol, 64 * torch.finfo(x.dtype).eps)
-    end, converged, history = descend(x, x_tilde, rank, loss, rho, tol, max_steps, progress)
+    end, converged, history = descend(*paired(x, x_tilde), rank, loss, rho, tol, max_steps, progress)
     return Fit(*balanced_factors(end.u, end.s, end.v), end.value, len(history) - 1, converged, history)
 
 
@@ -231,9 +230,8 @@ def curvature(
     at_least(1, steps=steps)
     if x.ndim > 2 or g1.ndim > 2 or g2.ndim > 2:
         raise ValueError(f"x has shape {tuple(x.shape)}; the curvature is taken of one data set and pair of encoders")
-    m = g1.mT @ g2
-    u, _, v = truncated_svd(m, g1.shape[-2])
-    identity = torch.eye(len(m)).to(m)
+    positive(**{"|G1^T G2|": (m := g1.mT @ g2).norm()})
+    (u, _, v), identity = truncated_svd(m, g1.shape[-2]), torch.eye(len(m)).to(m)
     direction = torch.randn(m.shape, generator=as_generator(seed), dtype=m.dtype).to(m.device)
     length, loss = 1e-4 * m.norm(), resolve(loss)
 

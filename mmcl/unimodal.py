@@ -152,6 +152,8 @@ def train_masked(x: Tensor, rank: int, steps: int = 2000, lr: float = 1.0, seed:
     if lr > 1:
         raise ValueError(f"lr = {lr}; a step longer than 1/b diverges, so use (0, 1]")
     b = torch.linalg.eigvalsh(without_diagonal(cross_covariance(x, x)))[..., -1, None, None] / 4
+    if not bool((b > 0).all()):
+        raise ValueError("the features of x do not vary together, so that masked views share nothing; check the data")
     generator = as_generator(seed)
     g = torch.randn(*x.shape[:-2], rank, x.shape[-1], generator=generator, dtype=x.dtype) * (b / x.shape[-1]).sqrt() / 4
     path = [g]

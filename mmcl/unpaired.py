@@ -86,7 +86,7 @@ class UnpairedLoss(ExponentialLoss):
         p, q = (logits - rows[..., 0, :].unsqueeze(-1)).exp(), (logits - columns.unsqueeze(-2)).exp()
         return self.nu * chosen - (p + q) / 2
 
-    _apart_times = ContrastiveLoss._apart_times
+    _apart_times = ContrastiveLoss._apart_times  # its blocks are not exponentials
 
     def _together(self, rows: Tensor, columns: Tensor, diagonal: Tensor) -> Tensor:
         return torch.zeros_like(diagonal)

@@ -38,6 +38,7 @@ from pathlib import Path
 import torch
 from IPython.display import Markdown
 
+from mmcl.covariance import whitening
 from mmcl.experiments import autoencoders, section_5_3
 from mmcl.experiments.heads import targets
 from mmcl.experiments.labelled import Labelled
@@ -202,8 +203,10 @@ Markdown(head + "\n".join(
 # %%
 if source.real:
     codes = [autoencoders.codes(a.rows, a.rows_test, seed, epochs=epochs) for a in sides]
-    coded = [Labelled(5 * c, a.labels, 5 * t, a.labels_test)
-             for (c, t), a in zip(codes, sides, strict=True)]  # scaled, so that AdamW moves faster
+    # whitened: what the heads learn then depends neither on the scale of a code nor on its axes
+    white = [(c.mean(0), whitening(c, ridge=1e-3 * float(c.var(0).mean()))) for c, _ in codes]
+    coded = [Labelled((c - m) @ w, a.labels, (t - m) @ w, a.labels_test)
+             for (c, t), (m, w), a in zip(codes, white, sides, strict=True)]
 else:
     coded = [components(a, 16) for a in sides]
 stages = section_5_3.Stages(draws, pairs if source.real else pairs // 5, loops=loops,

@@ -1,18 +1,15 @@
 """Every public function takes any array that numpy can read, and refuses a bad value in one sentence that names it."""
 
 import inspect
-import math
-import traceback
-from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from helpers import normal, pairs
-from torch import Tensor
+from bad_calls import EYE3, EYE4, G1, G2, U, V, X, Y, finite, functions_of, names, the_same, wrong
+from helpers import normal
 
 import mmcl
 from mmcl import (
+    beyond,
     covariance,
     data,
     detection_theory,
@@ -20,98 +17,16 @@ from mmcl import (
     losses,
     metrics,
     modalities,
+    practice,
     spectral,
     theory,
     training,
     unimodal,
     unpaired,
 )
-from mmcl.beyond import detection, filtering, landmarks, latent_classes, ratio, refit
 
-MODULE = str(Path(mmcl.__file__).parent)
-X, Y = pairs(40, 4, 3, seed=0)
-G1, G2 = normal(2, 4, seed=1), normal(2, 3, seed=2)
-U, V = (torch.linalg.qr(normal(d, 2, seed=d))[0] for d in (4, 3))
-FITTED = spectral.fit(X, Y, 2)
 S = 0.3 * normal(6, 6, seed=3)
 PLANTED = graph.class_graph([0, 1, 2] * 4, [0, 1, 2] * 4, flip=0.1)
-EYE4, EYE3 = torch.eye(4, dtype=torch.float64), torch.eye(3, dtype=torch.float64)
-
-
-class Frame:
-    """As a frame of pandas: an array for numpy, but rows cannot be had by their number, nor a shape by torch."""
-
-    def __init__(self, values):
-        self.values = values
-
-    def __array__(self, dtype=None, copy=None):
-        return np.asarray(self.values, dtype)
-
-    def __getitem__(self, key):
-        raise KeyError(key)
-
-    def __len__(self):
-        return len(self.values)
-
-
-def spoilt(value):
-    """The array with one entry that is no number, or not finite."""
-    for bad in (math.nan, math.inf):
-        (a := value.clone(memory_format=torch.contiguous_format)).view(-1)[-1] = bad
-        yield a
-
-
-WORDS = ["x", None, 1j, {}, object()]
-NOT_NUMBERS = [*WORDS, "3", math.nan, math.inf, [1.0, 2.0], 10**400]
-BAD = {  # kind of an argument -> what it cannot be
-    "rows": lambda a: [
-        *spoilt(a),
-        a.to(torch.complex128),
-        a.numpy() * 1j,
-        a[0, 0],
-        a[0],
-        a[:, :0],
-        a.numpy().astype(str),
-        a.numpy().astype(object),
-        [[1.0, 2.0], [3.0]],
-        a.to_sparse(),
-        *WORDS,
-    ],
-    "paired": lambda a: [*BAD["rows"](a), a[:-1], a[:1], a[:0], torch.stack([a, a])],
-    "encoder": lambda a: [*BAD["rows"](a), a[:, :-1], a.mT],
-    "square": lambda a: [*BAD["rows"](a), a[:-1], torch.stack([a[:-1]])],
-    "weights": lambda a: [v for v in BAD["square"](a) if v is not None],
-    "fitted": lambda _: [*WORDS, X, {"g1": G1, "g2": G2}],
-    "graph": lambda a: [*BAD["rows"](a), -a, 0 * a],
-    "labels": lambda a: [[0.5] * len(a), ["a"] * len(a), [math.nan] * len(a), *WORDS],
-    "rank": lambda _: [*NOT_NUMBERS, 0, -1, 2.5, 10**6, True],
-    "count": lambda _: [*NOT_NUMBERS, 0, -1, 2.5, True],
-    "count or none": lambda _: [v for v in BAD["count"](_) if v is not None],
-    "steps": lambda _: [*NOT_NUMBERS, -1, 2.5, True],
-    "several": lambda _: [*BAD["count"](_), 1],
-    "positive": lambda _: [*NOT_NUMBERS, 0.0, -1.0, True],
-    "weight": lambda _: [*NOT_NUMBERS, -1.0, True],
-    "number": lambda _: [*NOT_NUMBERS, True],
-    "share": lambda _: [*NOT_NUMBERS, -0.1, 1.1],
-    "below one": lambda _: [*NOT_NUMBERS, -0.1, 1.0],
-    "fdr": lambda _: [v for v in (*NOT_NUMBERS, 0.0, 1.0, -0.1) if v is not None],
-    "per entry": lambda _: [*WORDS, math.nan, math.inf, [1.0, 2.0], [], [[[1.0, 2.0]]]],
-    "per entry, positive": lambda _: [*BAD["per entry"](_), -1.0, torch.tensor([[[1.0]], [[-1.0]]])],
-    "numbers": lambda _: [*WORDS, math.nan, -1.0, [1.0, -1.0], []],
-    "variances": lambda _: [*WORDS, math.nan, -1.0, [1.0, -1.0], [1.0] * 7, []],
-    "seed": lambda _: [*NOT_NUMBERS, 2.5, 2**64],
-    "small seed": lambda _: [*NOT_NUMBERS, 2.5, -1, 2**32],
-    "loss": lambda _: ["nothing", None, 3, losses.CLIP, ["clip"], X],
-    "word": lambda _: ["nothing", None, 3, ["clip"], X],
-    "noise": lambda _: ["nothing", 3, -EYE4, normal(4, 4), EYE4 * math.nan, (EYE4,), EYE4[:2]],
-    "deviations": lambda _: [*WORDS, math.nan, math.inf, -0.1, (0.1, -2.0), (0.1, 0.2, 0.3), (0.1, "x")],
-    "axes": lambda _: [(U,), (U, V, V), (V, U), (U[:, :1], V), (U * math.nan, V), "x", 3],
-    "views": lambda _: [[X], [], X, None, "x", [X, Y[:5]], [X, Y * math.nan], [X, "x"]],
-    "encoders": lambda _: [[G1], [], [G1, G2, G2], [G1, G1], [G1, G2 * math.nan], [G1, "x"]],
-    "modality": lambda _: [*NOT_NUMBERS, 2, -1, 0.5],
-    "edges": lambda _: [[], [[0]], [[0.5, 1.0]], "x", [[0, math.nan]], 3],
-    "free": lambda _: [],
-}
 X_AND_Y = {"x": (X, "paired"), "x_tilde": (Y, "paired")}
 ENCODERS = {"g1": (G1, "encoder"), "g2": (G2, "encoder")}
 RANK, RHO, LOSS, SEED = (2, "rank"), (1.0, "positive"), ("clip", "loss"), (0, "seed")
@@ -120,6 +35,8 @@ SIGNAL, WRONG, PAIRS = (1.0, "variances"), (0.1, "below one"), (100, "positive")
 PARTNERS = {"candidates": ([2, 9], "numbers"), "rank": (3, "count"), "noise_std": (0.3, "weight")}
 REST = {"x_unpaired": (X[:20], "rows"), "x_tilde_unpaired": (Y[:20], "rows")}
 RUN = X_AND_Y | {"rank": RANK, "loss": LOSS, "seed": SEED}
+EMBEDDED = {"z": (X, "rows"), "z_tilde": (normal(40, 4, seed=5), "rows")}
+OWN, CLASSES = list(range(40)), {"labels": ([0, 1] * 20, "classes"), "labels_tilde": ([0, 1] * 20, "classes")}
 OF_LOSS = {"nu": (1.5, "positive"), "eps": (0.5, "weight")}
 CALLS = [  # function, argument -> a value that is right, and its kind
     (covariance.loss_and_covariance, X_AND_Y | ENCODERS | {"loss": LOSS}),
@@ -127,6 +44,8 @@ CALLS = [  # function, argument -> a value that is right, and its kind
     (covariance.cross_covariance, X_AND_Y | {"weights": (normal(40, 40), "weights")}),
     (covariance.whitening, {"x": (X, "rows"), "ridge": (0.1, "weight")}),
     (covariance.truncated_svd, {"a": (normal(4, 3), "rows"), "rank": RANK}),
+    (covariance.balanced_factors, {"u": (U, "rows"), "s": (torch.ones(2).double(), "variances"), "v": (V, "rows")}),
+    (covariance.linear_covariance, X_AND_Y | {"loss": (losses.Linear(nu=1.5), "linear")}),
     *(
         (
             made,
@@ -280,110 +199,40 @@ CALLS = [  # function, argument -> a value that is right, and its kind
         RUN | {"rho": RHO, "tol": (1e-3, "positive"), "max_steps": (2, "count"), "scale": (1.0, "positive")},
     ),
     (metrics.sin_theta, {"u": (U, "rows"), "v": (normal(4, 2), "rows")}),
-    (filtering.filtered_fit, X_AND_Y | {"rank": RANK, "threshold": (0.5, "number")}),
-    (detection.calibrate, {"fit": (FITTED, "fitted")} | X_AND_Y | {"folds": (5, "several")}),
+    (metrics.orthonormal_columns, {"name": ("u", "free"), "u": (U, "rows")}),
+    (metrics.top_k_accuracy, EMBEDDED | {"k": (2, "rank"), "targets": (OWN, "places")}),
+    (metrics.partner_ranks, EMBEDDED | {"targets": (OWN, "places")}),
+    (metrics.median_rank, EMBEDDED | {"targets": (OWN, "places")}),
+    (metrics.class_accuracy, EMBEDDED | CLASSES | {"k": (2, "rank")}),
+    (metrics.mean_average_precision, EMBEDDED | CLASSES),
+    (metrics.recall_at_k, EMBEDDED | {"k": (2, "rank")} | CLASSES),
+    (metrics.relative_error, {"a": (X, "vector"), "b": (X + 1, "vector")}),
     (
-        detection.detect_pairs,
-        {"fit": (FITTED, "fitted")}
-        | X_AND_Y
-        | REST
-        | {
-            "fdr": (None, "fdr"),
-            "rule": ("mutual", "word"),
-            "score": ("density_ratio", "word"),
-            "folds": (5, "several"),
-        },
-    ),
-    (
-        detection.score_matrix,
-        {"fit": (ratio.gaussian_ratio(FITTED, X, Y), "fitted"), "x": (X, "rows"), "x_tilde": (Y, "rows")},
-    ),
-    (ratio.gaussian_ratio, {"fit": (FITTED, "fitted")} | X_AND_Y),
-    (refit.detect_and_refit, X_AND_Y | REST | {"rank": RANK, "rounds": (1, "count"), "folds": (5, "several")}),
-    (
-        latent_classes.detect_classes,
-        X_AND_Y
-        | {
-            "classes": (2, "several"),
-            "ridge": (0.1, "positive"),
-            "starts": (1, "count"),
-            "moves": (1, "steps"),
-            "seed": (0, "small seed"),
-        },
-    ),
-    (
-        landmarks.landmark_features,
+        metrics.probe_risk,
         {
-            "x": (X, "rows"),
-            "dimension": (2, "rank"),
-            "landmarks": (9, "several"),
-            "neighbours": (3, "rank"),
-            "sample": (40, "several"),
-            "seed": (0, "small seed"),
+            "features": (X, "rows"),
+            "targets": (Y, "rows"),
+            "features_test": (X[:20], "encoder"),
+            "targets_test": (Y[:20], "encoder"),
+            "ridge": (0.1, "weight"),
         },
     ),
 ]
 
 
-def names(call):
-    return getattr(call[0], "__qualname__", repr(call[0]))
-
-
 @pytest.mark.parametrize("call", CALLS, ids=names)
 def test_what_is_wrong_is_named_in_one_sentence(call):
-    function, arguments = call
-    right = {name: value for name, (value, _) in arguments.items()}
-    function(**right)
-    said = []
-    for name, (value, kind) in arguments.items():
-        for bad in BAD[kind](value):
-            try:
-                function(**right | {name: bad})
-                said.append(f"{name}={bad!r} is taken in silence")
-            except (ValueError, TypeError) as error:
-                where = traceback.extract_tb(error.__traceback__)[-1].filename
-                if "\n" in str(error) or len(str(error)) > 300 or not where.startswith(MODULE):
-                    said.append(f"{name}={bad!r}: {where[-30:]}: {error}")
-            except Exception as error:
-                said.append(f"{name}={bad!r}: {type(error).__name__}: {error}")
-    assert not said, f"{len(said)}:\n" + "\n".join(" ".join(s.split())[:200] for s in said)
-
-
-ARRAYS = ("rows", "paired", "encoder", "square", "graph", "weights")
-WAYS = {  # what holds the numbers of a tensor, whatever the order of its rows and bytes
-    "numpy": lambda a: a.numpy(),
-    "turned twice": lambda a: np.ascontiguousarray(a.numpy()[::-1])[::-1],
-    "by columns": lambda a: np.asfortranarray(a.numpy()),
-    "every other": lambda a: np.repeat(a.numpy(), 2, axis=0)[::2],
-    "big-endian": lambda a: a.numpy().astype(">f8"),
-    "read-only": lambda a: np.frombuffer(a.contiguous().numpy().tobytes()).reshape(a.shape),
-    "long double": lambda a: a.numpy().astype(np.longdouble),
-    "lists": lambda a: a.tolist(),
-    "frame": lambda a: Frame(a.numpy()),
-    "transposed": lambda a: a.mT.contiguous().mT,
-}
-
-
-def numbers_in(result):
-    """The tensors and numbers of a result, one after the other."""
-    if isinstance(result, Tensor | float | int):
-        return [torch.as_tensor(result).double()]
-    parts = result.values() if isinstance(result, dict) else result if isinstance(result, list | tuple) else []
-    parts = parts or vars(result).values() if hasattr(result, "__dict__") else parts
-    return [tensor for part in parts for tensor in numbers_in(part)]
+    wrong(call)
 
 
 @pytest.mark.parametrize("call", CALLS, ids=names)
 def test_numbers_are_the_same_in_whatever_array_they_come(call):
-    function, arguments = call
-    right = {name: value for name, (value, _) in arguments.items()}
-    arrays = [name for name, (_, kind) in arguments.items() if kind in ARRAYS]
-    expected = numbers_in(function(**right)) if arrays else []
-    for way, made in WAYS.items() if arrays else ():
-        found = numbers_in(function(**right | {name: made(right[name]) for name in arrays}))
-        assert len(found) == len(expected)
-        for a, b in zip(found, expected, strict=True):
-            torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9, equal_nan=True, msg=f"{way}: {a} {b}")
+    the_same(call)
+
+
+@pytest.mark.parametrize("call", [c for c in CALLS if names(c) != "information"], ids=names)
+def test_what_is_found_at_the_edges_is_finite_or_refused(call):
+    finite(call)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.int8, torch.int64, torch.bool])
@@ -399,40 +248,9 @@ def test_integers_and_half_precision_are_computed_in_float64(dtype):
 
 
 def test_the_table_holds_every_function_of_the_face_and_of_the_mathematics():
-    """Those not in it take the results of others, or more rows than these, or are checked beside what they measure."""
-    left_out = {
-        "audit",
-        "balanced_factors",
-        "evaluate",
-        "linear_covariance",
-        "orthonormal_columns",
-        "take_steps",
-        "softplus",
-    }
-    files = (
-        covariance,
-        data,
-        detection_theory,
-        graph,
-        losses,
-        modalities,
-        spectral,
-        theory,
-        training,
-        unimodal,
-        unpaired,
-    )
-    every = {
-        f
-        for m in files
-        for n, f in vars(m).items()
-        if inspect.isfunction(f) and f.__module__ == m.__name__ and n[0] != "_"
-    }
-    every |= {getattr(mmcl, name) for name in mmcl.__all__ if inspect.isfunction(getattr(mmcl, name))}
-    here = {names(call) for call in CALLS}
-    open_to_all = {
-        f.__name__
-        for f in every
-        if not f.__module__.startswith(("mmcl.metrics", "mmcl.practice")) and not f.__name__.startswith("_")
-    }
-    assert open_to_all - here - left_out == set()
+    """Those not in it are the loops inside others, which check; those of the wings have tables of their own."""
+    wings = functions_of(beyond) | functions_of(practice)
+    inside = {"evaluate", "take_steps", "with_classes"}
+    every = functions_of(mmcl, "_retrieval")
+    assert every - {names(call) for call in CALLS} == inside
+    assert {name for name in mmcl.__all__ if inspect.isfunction(getattr(mmcl, name))} <= every | wings

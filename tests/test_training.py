@@ -305,6 +305,14 @@ def test_settings_out_of_range_are_refused_by_value(name, arguments, message):
         RUNS[name](*pairs(12, 4, 3, seed=19), **arguments)
 
 
+def test_what_looks_at_one_data_set_refuses_several():
+    x, x_tilde = pairs(12, 4, 3, seed=19, batch=(2,))
+    with pytest.raises(ValueError, match=r"\(2, 12, 4\); L-BFGS trains on one data set"):
+        lbfgs(x, x_tilde, 2)
+    with pytest.raises(ValueError, match=r"\(2, 12, 4\); the curvature is taken of one data set"):
+        curvature(x, x_tilde, normal(2, 4), normal(2, 3), "clip")
+
+
 def test_the_value_of_a_path_is_that_of_its_encoders():
     x, x_tilde = pairs(20, 6, 5, seed=20)
     for name in RUNS:

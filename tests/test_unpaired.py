@@ -8,7 +8,9 @@ import scipy.special
 import torch
 from helpers import normal, shuffled
 
+from mmcl import unpaired
 from mmcl._blocks import row_blocks
+from mmcl.beyond.detection import detect_pairs
 from mmcl.covariance import cross_covariance, loss_and_covariance
 from mmcl.data import spiked
 from mmcl.losses import CLIP
@@ -103,6 +105,9 @@ def test_bad_edges_temperatures_and_nu_are_named():
             UnpairedLoss(**arguments)
     with pytest.raises(ValueError, match="edges run from 0 to 4; allowed are 0 to 3"):
         UnpairedLoss(torch.tensor([[0, 4]]))(normal(4, 4))
+    x, g = normal(4000, 2), torch.eye(2, dtype=torch.float64)
+    with pytest.raises(ValueError, match="4000 rows are too many for edges=None"):
+        loss_and_covariance(x, x, g, g, UnpairedLoss())
     assert repr(UnpairedLoss(tau=0.5)) == "UnpairedLoss(largest entries, tau=0.5, nu=1)"
 
 
@@ -164,6 +169,8 @@ def test_rule_4_2_refuses_unequal_numbers_of_rows_and_encoders_of_another_width(
         detect_edges(x, x.index_fill(0, torch.tensor(2), torch.nan)[:, :1].expand(6, 3), g, g)
     with pytest.raises(ValueError, match="x_unpaired has 3 columns, and its encoder is for 4"):
         detect_edges(x, x, normal(2, 4), g)
+    with pytest.raises(ValueError, match="both encoders must have r rows"):
+        detect_edges(x, x, g[:2], g)
 
 
 # ---------------------------------------------------------------- Algorithm 1
@@ -259,3 +266,9 @@ def test_encoders_scaled_by_1_over_rho_are_tau_times_rho():
     s = loss_and_covariance(xu, xu_tilde, g.g1, g.g2, UnpairedLoss(edges, 0.6 / rho, 1.5))[1]
     found = algorithm_1(x, x_tilde, xu, xu_tilde, rank=5, tau=0.6, nu=1.5)
     torch.testing.assert_close(closed_form(s, 5).g1, found.g1)
+
+
+def test_what_detects_without_training_is_found_where_it_used_to_be():
+    assert unpaired.detect_pairs is detect_pairs
+    with pytest.raises(AttributeError, match="no attribute 'detect_nothing'"):
+        unpaired.detect_nothing  # noqa: B018

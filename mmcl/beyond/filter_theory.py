@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.stats
 
-from mmcl._checks import at_least, no_less_than, positive, share
+from mmcl._checks import at_least, no_less_than, positive, rank_at_most, share
 
 
 @dataclass(frozen=True)
@@ -75,9 +75,14 @@ def filtered_error(n: int, d: int, rank: int, noise_std: float, right_share: flo
         0.003
     """
     at_least(2, n=n, d=d)
+    rank_at_most(rank, d)
     positive(noise_std=noise_std)
     share(right_share=right_share)
     m = Kept(1.0, 0.0, 1.0, 1.0) if threshold is None else kept_moments(rank, threshold)
     noise = right_share * m.noise_right + (1 - right_share) * m.noise_wrong
     signal = right_share * m.right + (1 - right_share) * m.wrong
+    if not signal > 0:
+        raise ValueError(
+            f"right_share = {right_share} with threshold = {threshold} leaves no signal; raise the one, lower the other"
+        )
     return noise_std * math.sqrt((d - rank) * rank / n * noise) / signal

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 from torch import Tensor
 
-from mmcl._checks import at_least, rank_at_most, share
+from mmcl._checks import at_least, share, signal_and_noise
+from mmcl.beyond._shapes import matrix
 
 NODES, STEPS, CLOSE = 24, 20_000, 1e-7  # of the integral; of the fixed point, and how near it is enough
 
@@ -54,9 +55,11 @@ def finite_size_errors(
     """
     at_least(2, n=n)
     share(right_share=right_share)
-    rank = rank_at_most(u1.shape[-1], len(u1), len(u2))
-    variances = np.broadcast_to(np.asarray(signal, dtype=float), (rank,))
-    model = _Equivalent(_Side(u1, noise, variances), _Side(u2, noise_tilde, variances), right_share * variances, n)
+    u1 = matrix("u1", u1)
+    u2 = matrix("u2", u2, columns=u1.shape[1])
+    x, y = (_Side(*signal_and_noise(u, own, signal)) for u, own in ((u1, noise), (u2, noise_tilde)))
+    rank = len(x.variances)
+    model = _Equivalent(x, y, right_share * x.variances, n)
     low, high = 0.0, model.ceiling
     s = high / 4
     for _ in range(50):  # bisection: the count falls from min(d1, d2) to 0
@@ -71,9 +74,9 @@ def finite_size_errors(
 class _Side:
     """One modality in the eigenbasis of its noise: spectrum (d,), signal directions there (d, r), variances (r,)."""
 
-    def __init__(self, u: Tensor, noise: Tensor, variances: np.ndarray) -> None:
-        self.spectrum, basis = np.linalg.eigh(np.asarray(noise, dtype=float))
-        self.u, self.variances = basis.T @ np.asarray(u, dtype=float), variances
+    def __init__(self, u: Tensor, noise: Tensor, variances: Tensor) -> None:
+        self.spectrum, basis = np.linalg.eigh(noise.double().numpy())
+        self.u, self.variances = basis.T @ u.double().numpy(), variances.double().numpy()
 
     def form(self, weights: np.ndarray) -> np.ndarray:
         """U^T diag(weights) U for each row of weights (k, d): (k, r, r)."""

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mmcl._checks import all_finite, as_rows, positive, rank_at_most
+from mmcl._checks import alike, as_tensor, positive, rank_at_most
+from mmcl.beyond._shapes import matrix
 from mmcl.covariance import balanced_factors, truncated_svd
 
 
@@ -57,10 +58,10 @@ def masked_clip_weights(s: Tensor, mask: Tensor, tau: float = 1.0) -> Tensor:
 
 def _checked(s: Tensor, mask: Tensor, tau: float) -> tuple[Tensor, Tensor]:
     positive(tau=tau)
-    if mask.shape != s.shape or mask.dtype != torch.bool:
-        raise ValueError(
-            f"mask is {mask.dtype} {tuple(mask.shape)}; give bool {tuple(s.shape)}, as of the similarities"
-        )
+    s, given = matrix("s", s), as_tensor("mask", mask)
+    mask = (given == 1).to(s.device)
+    if given.shape != s.shape or not bool((mask == given.to(s)).all()):
+        raise ValueError(f"mask has shape {tuple(given.shape)}; give {tuple(s.shape)} truths, as of the similarities")
     if not bool(mask.any(0).all() and mask.any(1).all()):
         raise ValueError("a row or column has no positive; give each at least one, or leave it out")
     return s, mask
@@ -74,7 +75,10 @@ def gaussian_kernel(x: Tensor, landmarks: Tensor, width: float) -> Tensor:
         tensor([[1.]])
     """
     positive(width=width)
-    return torch.exp(-torch.cdist(x, landmarks).square() / (2 * width**2))
+    x, landmarks = alike(x=x, landmarks=landmarks)
+    if x.shape[-1] != landmarks.shape[-1]:
+        raise ValueError(f"x has {x.shape[-1]} columns and landmarks {landmarks.shape[-1]}; give rows of one dimension")
+    return torch.exp(-(torch.cdist(x, landmarks) / width).square() / 2)
 
 
 @dataclass(frozen=True)
@@ -108,7 +112,7 @@ def kernel_map(x: Tensor, width: float) -> KernelMap:
         >>> torch.allclose(z @ z.T, gaussian_kernel(x, x, 1.0))
         True
     """
-    x = all_finite("x", as_rows("x", x)).double()
+    x = matrix("x", x).double()
     return KernelMap(x, width, _roots(gaussian_kernel(x, x, width))[1])
 
 
@@ -146,12 +150,10 @@ def fit_kernel(k: Tensor, k_tilde: Tensor, weights: Tensor, rank: int, rho: floa
         [[1.0, -1.0], [-1.0, 1.0]]
     """
     positive(rho=rho)
-    rank = rank_at_most(rank, *weights.shape)
-    if k.shape != (len(weights),) * 2 or k_tilde.shape != (weights.shape[1],) * 2:
-        raise ValueError(
-            f"kernels are {tuple(k.shape)} and {tuple(k_tilde.shape)}; give one of either side of the "
-            f"{tuple(weights.shape)} weights"
-        )
+    k, k_tilde, weights = alike(k=k, k_tilde=k_tilde, weights=weights)
+    n, m = matrix("weights", weights).shape
+    matrix("k", k, n, n), matrix("k_tilde", k_tilde, m, m)
+    rank = rank_at_most(rank, n, m)
     (root, inverse), (root_tilde, inverse_tilde) = _roots(k), _roots(k_tilde)
     u, s, v = truncated_svd(root @ weights @ root_tilde / len(weights), rank)
     g1, g2 = balanced_factors(u, s / rho, v)

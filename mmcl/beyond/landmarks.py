@@ -1,10 +1,12 @@
 """Features of a modality from its unpaired rows alone: eigenvectors of the graph in which rows share near landmarks."""
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from sklearn.cluster import KMeans
+from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 from torch.nn.functional import embedding_bag
 
@@ -77,7 +79,12 @@ def landmark_features(
         raise ValueError(f"landmarks = {landmarks}; there are {min(len(x), sample)} rows to find them among")
     seed = as_seed(seed)
     chosen = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))[:sample]
-    means = KMeans(landmarks, init="random", n_init=1, max_iter=10, random_state=seed).fit(x[chosen].numpy())
+    means = KMeans(landmarks, init="random", n_init=1, max_iter=10, random_state=seed)
+    try:
+        with warnings.catch_warnings(action="error", category=ConvergenceWarning):
+            means.fit(x[chosen].numpy())
+    except ConvergenceWarning:
+        raise ValueError(f"landmarks = {landmarks}; x has fewer different rows, so give fewer landmarks") from None
     centres = torch.as_tensor(means.cluster_centers_, dtype=x.dtype)
     gram = torch.zeros(landmarks, landmarks, dtype=x.dtype)  # Z^T Z; its row sums are those of Z^T, since Z 1 = 1
     for at, weights in (_ties(x[here], centres, neighbours) for here in _blocks(x, centres)):

@@ -15,9 +15,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mmcl._checks import share
+from mmcl._checks import within
+from mmcl.beyond._shapes import fitting
 from mmcl.detection_theory import Numbers
 
+LARGEST = 1e20  # numbers up to here, and down to its inverse, have limits that float64 can hold
 SMALLEST = 1e-8  # eta = 0 stands for the limit eta -> 0, which is the mean over the two orders where outliers tie
 
 
@@ -67,8 +69,8 @@ def outliers(
         >>> [round(float(a), 3) for a in (found.edge, found.value[0], found.u[0])], found.value[1].isnan().item()
         ([2.598, 2.976, 0.442], True)
     """
-    a, b, alpha, beta, scale = _scaled(aspect, aspect_tilde, signal, noise_std, noise_std_tilde)
-    eta = _share(right_share)
+    given = aspect, aspect_tilde, signal, noise_std, noise_std_tilde
+    a, b, alpha, beta, scale, eta = _scaled(*given, right_share=right_share)
     end = _edge(a, b)
     psi, slope = _roots(a, b, alpha, beta, eta)
     a, b, alpha, beta, scale, end = (t.unsqueeze(-1) for t in (a, b, alpha, beta, scale, end))
@@ -123,9 +125,10 @@ def sin_theta_limit(
         >>> [round(float(e), 3) for e in sin_theta_limit(0.1, 0.1, [2.0, 1.0, 1.0], 1, 1, right_share=0.5)]
         [1.007, 1.007]
     """
-    given = (aspect, aspect_tilde, noise_std, noise_std_tilde, right_share)
-    a, b, s1, s2, eta = (torch.as_tensor(t, dtype=torch.float64).unsqueeze(-1) for t in given)
-    variances = torch.atleast_1d(torch.as_tensor(signals, dtype=torch.float64))
+    variances = torch.atleast_1d(within(1 / LARGEST, LARGEST, "signals", signals))
+    names = "aspect", "aspect_tilde", "noise_std", "noise_std_tilde", "right_share"
+    given = zip(names, (aspect, aspect_tilde, noise_std, noise_std_tilde, right_share), strict=True)
+    a, b, s1, s2, eta = (within(-torch.inf, torch.inf, name, t).unsqueeze(-1) for name, t in given)
     found, rank = outliers(a, b, variances, s1, s2, eta), variances.shape[-1]
     order = found.value.nan_to_num(nan=0).flatten(-2).argsort(-1, descending=True)[..., :rank]
     first, second = (o.flatten(-2).gather(-1, order).sum(-1) for o in (found.u, found.v))
@@ -165,25 +168,21 @@ def _share_at(psi: Tensor, a: Tensor, b: Tensor, alpha: Tensor, beta: Tensor) ->
 
 
 def _scaled(
-    aspect: Numbers, aspect_tilde: Numbers, signal: Numbers, noise_std: Numbers, noise_std_tilde: Numbers
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """a, b, alpha, beta and s1 s2 as float64 tensors, all checked to be positive numbers."""
-    named = dict(aspect=aspect, aspect_tilde=aspect_tilde, signal=signal)
-    named |= dict(noise_std=noise_std, noise_std_tilde=noise_std_tilde)
-    tensors = []
-    for name, value in named.items():
-        t = torch.as_tensor(value, dtype=torch.float64)
-        if not bool(((t > 0) & (t < torch.inf)).all()):
-            raise ValueError(f"{name} = {value}; the limits are for positive numbers")
-        tensors.append(t)
-    a, b, variance, s1, s2 = tensors
-    return a, b, variance / s1**2, variance / s2**2, s1 * s2
-
-
-def _share(right_share: Numbers) -> Tensor:
-    eta = torch.as_tensor(right_share, dtype=torch.float64)
-    share(right_share_from=float(eta.min()), right_share_to=float(eta.max()))
-    return eta.clamp(min=SMALLEST)
+    aspect: Numbers,
+    aspect_tilde: Numbers,
+    signal: Numbers,
+    noise_std: Numbers,
+    noise_std_tilde: Numbers,
+    **shares: Numbers,
+) -> tuple[Tensor, ...]:
+    """a, b, alpha, beta, s1 s2 and shares, from `SMALLEST` on, as float64 tensors whose shapes broadcast."""
+    positive = dict(aspect=aspect, aspect_tilde=aspect_tilde, signal=signal)
+    positive |= dict(noise_std=noise_std, noise_std_tilde=noise_std_tilde)
+    found = {name: within(1 / LARGEST, LARGEST, name, value) for name, value in positive.items()}
+    found |= {name: within(0, 1, name, value).clamp(min=SMALLEST) for name, value in shares.items()}
+    fitting(**found)
+    a, b, variance, s1, s2, *etas = found.values()
+    return a, b, variance / s1**2, variance / s2**2, s1 * s2, *etas
 
 
 def _edge(a: Tensor, b: Tensor) -> Tensor:

@@ -1,7 +1,8 @@
 """What other methods see in the limit of `mmcl.beyond.limits`: PCA, joint PCA, CCA, prediction, and the best there is.
 
 Masked contrastive learning has the limit of PCA in isotropic noise. Each method is a spiked matrix of its own, and its
-overlap is 0 up to a threshold of its own. a = d1/n, b = d2/n, alpha = lambda/s1^2, beta = lambda/s2^2 throughout.
+overlap is 0 up to a threshold of its own. Arguments and symbols are those of `mmcl.beyond.limits.outliers` throughout;
+only what differs is said.
 """
 
 from typing import NamedTuple
@@ -9,20 +10,26 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from mmcl.beyond.limits import _edge, _roots, _scaled, _share, _share_at
+from mmcl._checks import shown
+from mmcl.beyond._shapes import fitting
+from mmcl.beyond.limits import _edge, _roots, _scaled, _share_at
 from mmcl.detection_theory import Numbers
 
 
 def pca_overlap(aspect: Numbers, signal: Numbers, noise_std: Numbers) -> Tensor:
     """Limit of <u, U1>^2 for PCA of x, and for masked learning if U1 is spread out: (1 - a/alpha^2)/(1 + a/alpha).
 
-    0 up to alpha = sqrt(a). Arguments as for `mmcl.beyond.limits.outliers`.
+    0 up to alpha = sqrt(a).
 
     Example:
         >>> pca_overlap(0.5, [0.5, 1.0, 4.0], 1.0).round(decimals=3).tolist()
         [0.0, 0.333, 0.861]
     """
     a, _, alpha, _, _ = _scaled(aspect, 1, signal, noise_std, 1)
+    return _pca(a, alpha)
+
+
+def _pca(a: Tensor, alpha: Tensor) -> Tensor:
     return ((1 - a / alpha**2) / (1 + a / alpha)).clamp(min=0)
 
 
@@ -38,8 +45,8 @@ def joint_pca_overlaps(
         >>> [round(float(o), 3) for o in joint_pca_overlaps(0.5, 0.2, 1, 1, right_share=0.6)]
         [0.417, 0.641]
     """
-    a, b, alpha, _, _ = _scaled(aspect, aspect_tilde, signal, noise_std, noise_std)
-    whole = pca_overlap(a + b, alpha * (1 + _share(right_share)), 1)
+    a, b, alpha, _, _, eta = _scaled(aspect, aspect_tilde, signal, noise_std, noise_std, right_share=right_share)
+    whole = _pca(a + b, alpha * (1 + eta))
     first, second = (whole / (whole + 2 * (1 - whole) * share / (a + b)) for share in (a, b))
     return first, second
 
@@ -60,7 +67,6 @@ def cca_overlaps(
     Args:
         loadings: False for the weights, which are the encoders; True for covariances of the rows with what the
             weights make of them, which come nearer to U1 since they undo the whitening.
-        The others as for `mmcl.beyond.limits.outliers`.
 
     Raises:
         ValueError: if a + b >= 1: then some weights fit any pairing perfectly.
@@ -69,10 +75,11 @@ def cca_overlaps(
         >>> [round(float(o), 3) for o in cca_overlaps(0.2, 0.1, 3, 1, 1, 0.9)]
         [0.368, 0.513]
     """
-    a, b, alpha, beta, _ = _scaled(aspect, aspect_tilde, signal, noise_std, noise_std_tilde)
+    given = aspect, aspect_tilde, signal, noise_std, noise_std_tilde
+    a, b, alpha, beta, _, eta = _scaled(*given, right_share=right_share)
     if bool((a + b >= 1).any()):
-        raise ValueError(f"aspect + aspect_tilde = {a + b}; CCA needs less than 1, that is d1 + d2 < n")
-    k = _correlation(alpha, beta, _share(right_share))
+        raise ValueError(f"aspect + aspect_tilde = {shown(a + b)}; CCA needs less than 1, that is d1 + d2 < n")
+    k = _correlation(alpha, beta, eta)
     k = k / (1 - k)
     found = []
     for own, other, strength in ((a, b, alpha), (b, a, beta)):
@@ -101,14 +108,13 @@ def prediction_overlap(
     The prediction is of strength t = (1 - a) eta^2 alpha beta/(1 + alpha) + a beta in units of s2^2: what x tells, and
     what d1 = an regressors fit of any signal by chance. It is seen above sqrt(ab): (t^2 - ab)/(t (t + b)).
 
-    Arguments as for `mmcl.beyond.limits.outliers`.
-
     Example:
         >>> prediction_overlap(0.2, 0.3, 1.0, 1.0, 1.0, [0.0, 0.5, 1.0]).round(decimals=3).tolist()
         [0.0, 0.167, 0.556]
     """
-    a, b, alpha, beta, _ = _scaled(aspect, aspect_tilde, signal, noise_std, noise_std_tilde)
-    t = _predicted(a, alpha, beta, _share(right_share))
+    given = aspect, aspect_tilde, signal, noise_std, noise_std_tilde
+    a, b, alpha, beta, _, eta = _scaled(*given, right_share=right_share)
+    t = _predicted(a, alpha, beta, eta)
     return ((t**2 - a * b) / (t * (t + b))).clamp(min=0)
 
 
@@ -120,8 +126,6 @@ def bayes_threshold_share(
     eta_B^4 = (1 - A)(1 - B)/(AB), A = alpha^2/a, B = beta^2/b; 0 where A or B >= 1 (PCA of one modality sees it);
     infinite where no share suffices. It is where approximate message passing stops being stuck at nothing: nothing
     here proves that no method does better. The latents are known to be normal, the pairing and its right share too.
-
-    Arguments as for `mmcl.beyond.limits.outliers`.
 
     Example:
         >>> round(float(bayes_threshold_share(0.5, 0.5, 0.6, 1, 1)), 3)
@@ -162,7 +166,6 @@ def nuisance_thresholds(
 
     Args:
         nuisance: (g1, g2, c), variances > 0 and a correlation in [0, 1].
-        The others as for `mmcl.beyond.limits.outliers`.
 
     Returns:
         Three shares; not below the threshold of the method without nuisance. Alignment is NaN where a + b >= 1 and
@@ -173,10 +176,13 @@ def nuisance_thresholds(
         >>> [round(float(eta), 2) for eta in found]
         [0.62, 0.67, 0.0]
     """
+    if not isinstance(nuisance, tuple | list) or len(nuisance) != 3:
+        raise ValueError(f"nuisance = {shown(nuisance)}; give (g1, g2, c), two variances and a correlation")
+    own, other, correlation = nuisance
     a, b, alpha, beta, _ = _scaled(aspect, aspect_tilde, signal, noise_std, noise_std_tilde)
-    own, other, c = nuisance[0], nuisance[1], _share(nuisance[2])
-    _, _, gamma, _, _ = _scaled(aspect, aspect_tilde, own, noise_std, noise_std_tilde)
+    _, _, gamma, _, _, c = _scaled(aspect, aspect_tilde, own, noise_std, noise_std_tilde, correlation=correlation)
     _, _, _, delta, _ = _scaled(aspect, aspect_tilde, other, noise_std, noise_std_tilde)
+    fitting(signal=alpha, g1=gamma, g2=delta, c=c)
     linear = _share_at(_roots(a, b, gamma, delta, c)[0][..., 0].minimum(_edge(a, b)), a, b, alpha, beta)
     edge = (a * b / ((1 - a) * (1 - b))).sqrt().where(a + b < 1, torch.nan)
     alignment = _correlation(gamma, delta, c).maximum(edge) / _correlation(alpha, beta, torch.ones_like(a))

@@ -7,13 +7,15 @@ M(sigma) is singular; its null vector c = (B1^T u, B2^T v) says where the singul
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import scipy.optimize
 import torch
 from torch import Tensor
 
-from mmcl._checks import at_least
+from mmcl._checks import as_square, at_least
+from mmcl.beyond._shapes import matrix
 
 CLOSE = 1e-9  # relative distance to the poles at which searches begin and end
 
@@ -74,16 +76,14 @@ def paired_outliers(
     """
     at_least(2, n=n)
     own = _Bulk(noise, directions, within, n)
-    other = _Bulk(noise_tilde, directions_tilde, within_tilde, n)
-    cross = np.asarray(across, dtype=float)
+    other = _Bulk(noise_tilde, directions_tilde, within_tilde, n, "_tilde")
     k = len(own.within)
-    if cross.shape != (k, len(other.within)):
-        raise ValueError(f"across has shape {cross.shape}; between {k} and {len(other.within)} directions it is that")
+    cross = matrix("across", across, k, len(other.within)).double().numpy()
 
     def value(psi: float) -> float:
         return np.sqrt(psi * (1 + psi) / (own.w(psi) * other.w(psi)))
 
-    def matrix(psi: float) -> np.ndarray:
+    def m(psi: float) -> np.ndarray:
         w1, w2 = own.w(psi), other.w(psi)
         sigma = np.sqrt(psi * (1 + psi) / (w1 * w2))
         return np.block(
@@ -93,7 +93,7 @@ def paired_outliers(
             ]
         )
 
-    values, vectors, edge = _crossings(value, matrix, 2.0)
+    values, vectors, edge = _crossings(value, m, 2.0)
     return SpikedLimit(values, vectors[:, :k], vectors[:, k:], edge)
 
 
@@ -124,7 +124,8 @@ def unimodal_outliers(directions: Tensor, within: Tensor, noise: Tensor, n: int,
         (array([3.]), array([[0.333]]))
     """
     at_least(2, n=n)
-    if masked and not torch.equal(noise, torch.diag(noise.diagonal())):
+    noise = as_square("noise", noise)
+    if masked and not torch.equal(noise, torch.diag_embed(noise.diagonal(dim1=-2, dim2=-1))):
         raise ValueError("noise is not diagonal; the limit of the masked fit needs bulk noise that is, or masked=False")
     bulk = _Bulk(noise, directions, within, n)
     t, top = bulk.spectrum, bulk.spectrum.max()
@@ -137,32 +138,32 @@ def unimodal_outliers(directions: Tensor, within: Tensor, noise: Tensor, n: int,
             return (t / (e - shift)).sum() / n - level
 
         low = shift.max() + CLOSE * top
-        return scipy.optimize.brentq(excess, low, shift.max() + t.sum() / n / level + top, xtol=1e-13 * top)
+        return _root(excess, low, shift.max() + t.sum() / n / level + top, 1e-13 * top)
 
-    def matrix(p: float) -> np.ndarray:
+    def m(p: float) -> np.ndarray:
         shifted = value(p) - (1 + p - masked) * t
         return np.linalg.inv(bulk.axes.T @ (bulk.axes / shifted[:, None])) - (1 + p) * bulk.within
 
-    values, vectors, edge = _crossings(value, matrix, 1.0)
+    values, vectors, edge = _crossings(value, m, 1.0)
     return SpikedLimit(values, vectors, vectors, edge)
 
 
 class _Bulk:
     """One modality in the eigenbasis of its noise: spectrum (d,), directions there (d, k), covariance along them."""
 
-    def __init__(self, noise: Tensor, directions: Tensor, within: Tensor, n: int) -> None:
-        sigma, b = np.asarray(noise, dtype=float), np.asarray(directions, dtype=float)
-        self.within, self.n = np.asarray(within, dtype=float), n
-        if sigma.shape != (len(b), len(b)) or self.within.shape != (b.shape[1], b.shape[1]):
-            raise ValueError(
-                f"directions {b.shape}, within {self.within.shape} and noise {sigma.shape} do not fit; "
-                "they are (d, k), (k, k) and (d, d)"
-            )
+    def __init__(self, noise: Tensor, directions: Tensor, within: Tensor, n: int, tilde: str = "") -> None:
+        b = matrix(f"directions{tilde}", directions).double().numpy()
+        sigma = matrix(f"noise{tilde}", noise, len(b), len(b)).double().numpy()
+        self.within, self.n = matrix(f"within{tilde}", within, b.shape[1], b.shape[1]).double().numpy(), n
         if not np.allclose(b.T @ b, np.eye(b.shape[1]), atol=1e-6):
-            raise ValueError("the columns of directions are not orthonormal; orthogonalise them and adapt within")
+            raise ValueError(
+                f"the columns of directions{tilde} are not orthonormal; orthogonalise them and adapt within{tilde}"
+            )
         self.spectrum, basis = np.linalg.eigh(sigma)
         if not self.spectrum[0] > 0:
-            raise ValueError(f"noise has the eigenvalue {self.spectrum[0]:.2g}; the limits are for positive ones")
+            raise ValueError(
+                f"noise{tilde} has the eigenvalue {self.spectrum[0]:.2g}; the limits are for positive ones"
+            )
         self.axes = basis.T @ b
 
     def w(self, psi: float) -> float:
@@ -170,13 +171,20 @@ class _Bulk:
         t, last = self.spectrum, 1 / self.spectrum.max()
         if np.ptp(t) <= 1e-12 * t.max():
             return psi / (len(t) / self.n + psi) * last
-        return scipy.optimize.brentq(
-            lambda w: (t * w / (1 - t * w)).sum() / self.n - psi, 0, last * (1 - CLOSE), xtol=1e-15 * last
-        )
+        return _root(lambda w: (t * w / (1 - t * w)).sum() / self.n - psi, 0, last * (1 - CLOSE), 1e-15 * last)
 
     def resolved(self, w: float) -> np.ndarray:
         """rho^-1, rho = B^T (1 - Sigma w)^-1 B."""
         return np.linalg.inv(self.axes.T @ (self.axes / (1 - self.spectrum * w)[:, None]))
+
+
+def _root(f: Callable[[float], float], low: float, high: float, xtol: float) -> float:
+    """Where f crosses 0 between low and high."""
+    if not f(low) * f(high) <= 0:
+        raise ValueError(
+            "no root in float64: noise, within and across are too far apart in size; use units of the noise"
+        )
+    return scipy.optimize.brentq(f, low, high, xtol=xtol)
 
 
 def _crossings(
@@ -190,8 +198,12 @@ def _crossings(
         lambda q: value(np.exp(q)), bounds=(-25, 10), method="bounded", options={"xatol": 1e-9}
     )
     end, values, vectors = float(np.exp(found.x)), [], []
+
+    def eigenvalue(j: int, q: float) -> float:
+        return np.linalg.eigvalsh(matrix(np.exp(q)))[j]
+
     for j in range(int((np.linalg.eigvalsh(matrix(end)) < 0).sum())):
-        q = scipy.optimize.brentq(lambda q, j=j: np.linalg.eigvalsh(matrix(np.exp(q)))[j], -25, np.log(end), xtol=1e-13)
+        q = _root(partial(eigenvalue, j), -25, np.log(end), 1e-13)
         p, step = float(np.exp(q)), 1e-5
         c = np.linalg.eigh(matrix(p))[1][:, j]
         rise = c @ (matrix(p * (1 + step)) - matrix(p * (1 - step))) @ c

@@ -14,7 +14,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from mmcl._blocks import BLOCK, row_blocks
-from mmcl._checks import at_least
+from mmcl._checks import all_finite, as_tensor, at_least, no_less_than, shown
 
 DENSE = 6000**2  # scores that "assignment" keeps, 0.3 GB and a copy; beyond, it is the mutual nearest neighbours
 
@@ -36,6 +36,13 @@ class Scores:
 
     a: Tensor
     b: Tensor
+
+    def __post_init__(self) -> None:
+        for name in ("a", "b"):
+            object.__setattr__(self, name, all_finite(name, as_tensor(name, getattr(self, name))))
+        if not self.a.ndim == self.b.ndim == 2 or self.a.shape[1] != self.b.shape[1]:
+            shapes = f"a has shape {tuple(self.a.shape)} and b {tuple(self.b.shape)}"
+            raise ValueError(f"{shapes}; give embeddings (N1, k) and (N2, k)")
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -71,6 +78,12 @@ class Scores:
         return Summary(row_best, row_at, row_sum, best, torch.maximum(shift + total.log(), best))
 
 
+def _known(scores: Scores) -> Scores:
+    if not isinstance(scores, Scores):
+        raise ValueError(f"scores = {shown(scores)}; give mmcl.beyond.matching.Scores(a, b) of embeddings")
+    return scores
+
+
 def top_b(scores: Scores, count: int | None = None) -> Tensor:
     """The ``count`` largest scores of all; by default as many as the smaller side has rows.
 
@@ -79,9 +92,9 @@ def top_b(scores: Scores, count: int | None = None) -> Tensor:
         tensor([[1, 1],
                 [1, 0]])
     """
-    count = min(scores.shape) if count is None else count
+    count = min(_known(scores).shape) if count is None else count
     at_least(1, count=count)
-    columns = scores.shape[1]
+    columns = _known(scores).shape[1]
     if count > scores.shape[0] * columns:
         raise ValueError(f"count = {count} edges; {scores.shape[0]} x {columns} rows have {scores.shape[0] * columns}")
     best, at = scores.a.new_empty(0), torch.empty(0, dtype=torch.int64, device=scores.a.device)
@@ -102,7 +115,7 @@ def row_and_column_argmax(scores: Scores) -> Tensor:
                 [1, 1],
                 [1, 0]])
     """
-    of_row, of_column = scores.summary.row_at, Scores(scores.b, scores.a).summary.row_at
+    of_row, of_column = _known(scores).summary.row_at, Scores(scores.b, scores.a).summary.row_at
     rows, columns = (torch.arange(size, device=of_row.device) for size in scores.shape)
     new = of_row[of_column] != columns
     return torch.cat([torch.stack([rows, of_row], 1), torch.stack([of_column, columns], 1)[new]])
@@ -115,7 +128,7 @@ def mutual(scores: Scores) -> Tensor:
         >>> mutual(Scores(torch.tensor([[1.0], [3.0]]), torch.tensor([[1.0], [2.0]])))
         tensor([[1, 1]])
     """
-    s = scores.summary
+    s = _known(scores).summary
     rows = (s.row_best == s.column_best[s.row_at]).nonzero().squeeze(1)
     return torch.stack([rows, s.row_at[rows]], 1)
 
@@ -131,7 +144,7 @@ def assignment(scores: Scores) -> Tensor:
         tensor([[0, 0],
                 [1, 1]])
     """
-    if scores.shape[0] * scores.shape[1] > DENSE:
+    if math.prod(_known(scores).shape) > DENSE:
         return mutual(scores)
     found = linear_sum_assignment((scores.a @ scores.b.mT).cpu().numpy(), maximize=True)
     return torch.stack([torch.as_tensor(indices, device=scores.a.device) for indices in found], 1)
@@ -159,7 +172,10 @@ def log_odds(scores: Scores, column_sum: Tensor, absent: float, own: bool) -> tu
     Returns:
         (N1,) log odds, (N1,) columns.
     """
-    odds = scores.a.new_empty(len(scores.a))
+    no_less_than(0, absent=absent)
+    odds, column_sum = _known(scores).a.new_empty(len(scores.a)), as_tensor("column_sum", column_sum)
+    if column_sum.shape != (len(scores.b),) or bool(column_sum.isnan().any()):
+        raise ValueError(f"column_sum = {shown(column_sum)}; give {len(scores.b)} log-sums, one a column")
     at = torch.empty_like(odds, dtype=torch.int64)
     columns = column_sum.clamp(max=300).exp()
     for here, s in scores.blocks():

@@ -6,7 +6,17 @@ import torch
 from torch import Generator, Tensor
 
 from mmcl._blocks import row_blocks
-from mmcl._checks import as_generator, at_least, no_less_than, positive
+from mmcl._checks import (
+    as_encoders,
+    as_generator,
+    at_least,
+    has_encoders,
+    no_less_than,
+    paired,
+    positive,
+    within,
+)
+from mmcl.beyond._shapes import matrix
 from mmcl.covariance import loss_and_covariance
 from mmcl.losses import ContrastiveLoss
 from mmcl.spectral import curvature, projected_step
@@ -38,6 +48,12 @@ def objective(
         tensor([-1.5000, -1.5000])
     """
     at_least(1, block=block)
+    no_less_than(0, rho=rho)
+    x, x_tilde = paired(x, x_tilde)
+    g1, g2 = as_encoders(x, x_tilde, g1, g2)
+    if (x.ndim, g1.ndim, g2.ndim) != (2, 3, 3) or len(g1) != len(g2):
+        shapes = f"g1 has shape {tuple(g1.shape)} and g2 {tuple(g2.shape)}"
+        raise ValueError(f"{shapes}; give a path (t, r, d1), (t, r, d2) of one set of pairs")
     values = []
     for some in row_blocks(len(g1), 1, block):
         one, other = (a.expand(len(g1[some]), -1, -1) for a in (x, x_tilde))
@@ -74,9 +90,13 @@ def svd_iteration(
     """
     positive(rho=rho)
     at_least(1, steps=steps)
+    x, x_tilde = paired(x, x_tilde)
+    has_encoders(start)
+    g1, g2 = as_encoders(x, x_tilde, matrix("g1", start.g1), matrix("g2", start.g2))
+    lengths = within(0, torch.inf, "lengths", lengths).reshape(-1)
     k = len(lengths)
     (one, other), step = (a.expand(k, -1, -1) for a in (x, x_tilde)), (lengths / rho).to(x)[:, None, None]
-    path = [(start.g1.expand(k, -1, -1), start.g2.expand(k, -1, -1))]
+    path = [(g1.expand(k, -1, -1), g2.expand(k, -1, -1))]
     for _ in range(steps):
         path.append(projected_step(one, other, *path[-1], loss, rho, step))
     g1, g2 = (torch.stack(g) for g in zip(*path, strict=True))
@@ -94,6 +114,7 @@ def step_limit(x: Tensor, x_tilde: Tensor, best: Encoded, loss: str | Contrastiv
         True
     """
     positive(rho=rho)
+    has_encoders(best)
     return 2 * rho / (rho + curvature(x, x_tilde, best.g1, best.g2, loss))
 
 
@@ -119,7 +140,10 @@ def distorted(best: Encoded, condition: float, draws: int, seed: int | Generator
     """
     no_less_than(1, condition=condition)
     at_least(1, draws=draws)
-    r, generator = best.g1.shape[-2], as_generator(seed)
-    q, turn = torch.linalg.qr(torch.randn(2, draws, r, r, generator=generator, dtype=torch.float64))[0].to(best.g1)
-    stretch = condition ** torch.linspace(-0.5, 0.5, r).to(best.g1)
-    return Encoded((q * stretch) @ turn @ best.g1, (q / stretch) @ turn @ best.g2)
+    has_encoders(best)
+    g1, g2 = (matrix(name, g) for name, g in (("g1", best.g1), ("g2", best.g2)))
+    matrix("g2", g2, rows=len(g1))
+    r, generator = len(g1), as_generator(seed)
+    q, turn = torch.linalg.qr(torch.randn(2, draws, r, r, generator=generator, dtype=torch.float64))[0].to(g1)
+    stretch = condition ** torch.linspace(-0.5, 0.5, r).to(g1)
+    return Encoded((q * stretch) @ turn @ g1, (q / stretch) @ turn @ g2)

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmcl._checks import at_least, share
+from mmcl._checks import at_least, fraction, share, shown
 from mmcl.beyond.detection import detect_pairs
 from mmcl.beyond.refit import detect_and_refit
 from mmcl.data import spiked
@@ -82,6 +82,12 @@ def error_control(data: list[Overlapping], rank: int, rates: list[float]) -> tup
         wrong, found: (rates + 1, draws); the last row is that of mutual nearest neighbours, uncontrolled. Where
         nothing is detected nothing is wrong: 0.
     """
+    if not isinstance(data, list | tuple) or not data or not all(isinstance(p, Overlapping) for p in data):
+        raise ValueError(f"data = {shown(data)}; give draws, as of mmcl.beyond.partial_overlap.overlapping")
+    if not isinstance(rates, list | tuple) or not rates:
+        raise ValueError(f"rates = {shown(rates)}; give a list of false discovery rates")
+    for rate in rates:
+        fraction(rates=rate)
     wrong, found = torch.zeros(2, len(rates) + 1, len(data), dtype=torch.float64)
     for i, p in enumerate(data):
         encoders = fit(p.x, p.x_tilde, rank)
@@ -110,6 +116,8 @@ def gains(
     Returns:
         dict of (draws,) ratios: "all detected pairs", "wrong pairs controlled" and "all pairs known".
     """
+    at_least(1, pairs=pairs, rows=rows, draws=draws)
+    fraction(fdr=fdr)
     p = spiked(pairs + rows, rank=rank, draws=draws, seed=seed, **model)
     found = []
     for x, y, u in zip(p.x, p.x_tilde, p.u1, strict=True):

@@ -86,6 +86,14 @@ def _whitened(z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Mean of the rows z (..., n, r), Cov(z)^(-1/2), and (z - mean) Cov(z)^(-1/2)."""
     mean = z.mean(-2, keepdim=True)
     values, vectors = torch.linalg.eigh((z - mean).mT @ (z - mean) / (z.shape[-2] - 1))
+    least = (
+        4 * torch.finfo(z.dtype).eps * mean.abs().amax((-2, -1))
+    ).square()  # rounding of rows that are all the same
+    if not bool(((values[..., -1] > least) & values[..., -1].isfinite()).all()):
+        raise ValueError(
+            f"the encoded rows vary by {float(values[..., -1].min()):.2g}; a density ratio needs rows and encoders "
+            "that vary, in units near 1"
+        )
     floor = z.shape[-1] * torch.finfo(z.dtype).eps * values[..., -1:]
     root = (vectors * values.clamp(min=floor).rsqrt().unsqueeze(-2)) @ vectors.mT
     return mean, root, (z - mean) @ root

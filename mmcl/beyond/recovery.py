@@ -7,7 +7,8 @@ import scipy.stats
 import torch
 from torch import Generator, Tensor
 
-from mmcl._checks import as_generator, at_least, positive
+from mmcl._checks import as_generator, at_least, positive, within
+from mmcl.beyond._shapes import matrix
 from mmcl.beyond.matching import EDGE_RULES, Scores
 from mmcl.beyond.ratio import Ratio, density_ratio
 from mmcl.detection_theory import Numbers, correlation
@@ -67,8 +68,7 @@ def exact_matching(candidates: Numbers, rank: int, noise_std: float) -> Tensor:
         >>> exact_matching([20, 200], rank=10, noise_std=0.3).round(decimals=2).tolist()
         [1.0, 0.77]
     """
-    n = torch.as_tensor(candidates, dtype=torch.float64)
-    at_least(1, candidates=int(n.min()))
+    n = within(1, math.inf, "candidates", candidates)
     return (-n * (n - 1) / 2 * swap_probability(rank, noise_std)).exp()
 
 
@@ -95,7 +95,7 @@ def recovery(rows: int, rank: int, noise_std: float, draws: int, seed: int | Gen
         [1.0, 1.0]
     """
     at_least(2, rows=rows)
-    at_least(1, draws=draws)
+    at_least(1, draws=draws, rank=rank)
     generator, own = as_generator(seed), torch.arange(rows)
     truth, found = (
         known_ratio(torch.eye(rank, dtype=torch.float64), torch.eye(rank, dtype=torch.float64), noise_std),
@@ -118,7 +118,10 @@ def known_ratio(u1: Tensor, u2: Tensor, noise_std: float) -> Ratio:
         >>> known_ratio(eye, eye, 0.5).correlations.tolist()
         [0.8, 0.8, 0.8]
     """
+    u1 = matrix("u1", u1).double()
     r = u1.shape[1]
+    u2 = matrix("u2", u2, columns=r).double()
     zero, one = torch.zeros(1, r, dtype=torch.float64), torch.ones(r, dtype=torch.float64)
-    scale = (one / math.sqrt(1 + noise_std**2)).diag()
-    return Ratio(u1.mT, u2.mT, zero, zero, scale, scale, one * correlation(noise_std))
+    c = min(correlation(noise_std), 1 - torch.finfo(torch.float64).eps)  # at 1 the ratio is infinite
+    scale = (one / math.sqrt(1 + noise_std * noise_std)).diag()
+    return Ratio(u1.mT, u2.mT, zero, zero, scale, scale, one * c)

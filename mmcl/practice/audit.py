@@ -10,10 +10,10 @@ from scipy.stats import false_discovery_control
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from mmcl._checks import at_least, share
+from mmcl._checks import as_generator, at_least, fraction, share
 from mmcl.beyond.ratio import Ratio, density_ratio
 from mmcl.practice.inputs import as_pair, usable_rows
-from mmcl.practice.robust import Whitened, robust_fit, weighted_fit, whitened
+from mmcl.practice.robust import Whitened, robust_fit, truths, weighted_fit, whitened
 from mmcl.practice.wrong_share import (
     LEVELS,
     Binormal,
@@ -138,19 +138,17 @@ def audit(
 
     Reference: chapter 16_your_pairs.
     """
-    (x, y), _ = usable_rows(as_pair(X, Y), slice(None), False)
-    n, rank = len(x), min(n_components, x.shape[1], y.shape[1])
     at_least(1, n_components=n_components, rounds=rounds)
     at_least(2, folds=folds)
     share(fdr=fdr)
+    fraction(confidence=confidence)
+    generator = as_generator(random_state)
+    (x, y), _ = usable_rows(as_pair(X, Y), slice(None), False)
+    n, rank = len(x), min(n_components, x.shape[1], y.shape[1])
     if n < FEWEST:
         raise ValueError(f"n = {n} pairs; an audit compares each with strangers of its fold, so give {FEWEST} or more")
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence = {confidence}; use a number between 0 and 1, such as 0.95")
-    safe = torch.zeros(n, dtype=torch.bool) if trusted is None else torch.as_tensor(trusted).bool()
-    if safe.shape != (n,) or bool(safe.all()):
-        raise ValueError(f"trusted has shape {tuple(safe.shape)}; give {n} values, not all of them true")
-    w, generator = whitened(x.double(), y.double(), ridge), torch.Generator().manual_seed(random_state)
+    safe = torch.zeros(n, dtype=torch.bool) if trusted is None else truths("trusted", trusted, n)
+    w = whitened(x.double(), y.double(), ridge)
     fold, score = torch.randperm(n, generator=generator) % folds, torch.empty(n).double()
     for k in tqdm(range(folds), desc="audit", unit="fold", disable=not progress):
         rest, here = fold != k, (fold == k).nonzero().squeeze(1)

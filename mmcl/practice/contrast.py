@@ -8,6 +8,7 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
+from mmcl._checks import paired
 from mmcl.losses import ContrastiveLoss
 from mmcl.practice.inputs import View
 from mmcl.practice.sampled import fit_sampled
@@ -55,6 +56,7 @@ def contrast(
 
 def spread(z: Tensor, z_tilde: Tensor) -> float:
     """Standard deviation of the similarities z_i . z~_j of strangers, from the covariances of both."""
+    z, z_tilde = paired(z, z_tilde)
     a, b = (torch.atleast_2d(torch.cov(c.mT)) for c in (z, z_tilde))
     return float((a * b).sum().clamp(min=0).sqrt())
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from mmcl._blocks import row_blocks
-from mmcl._checks import at_least, paired
+from mmcl._checks import as_generator, at_least, paired
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def permutation_test(x: Tensor, x_tilde: Tensor, permutations: int = 199, seed: 
     u, s, vh = torch.linalg.svd(a.mT @ b)
     a, b = a @ u, b @ vh.mT
     observed = _statistics(torch.diag(s)[None])[0]
-    generator, exceeding = torch.Generator().manual_seed(seed), torch.ones(small)
+    generator, exceeding = as_generator(seed), torch.ones(small)
     for some in row_blocks(permutations, a.shape[1] * small, 2**20):
         rows = [torch.randperm(n, generator=generator) for _ in range(some.stop - some.start)]
         products = torch.stack([a[order].mT @ b for order in rows])

@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 
+from mmcl._checks import at_least
 from mmcl.beyond.refit import Refit, detect_and_refit
 from mmcl.practice.inputs import as_pair, as_view, usable_rows
 from mmcl.practice.robust import standard
@@ -37,6 +38,7 @@ def recover(
         >>> len(found.pairs), found.reason[:22]
         (0, 'too weak a relation: h')
     """
+    at_least(1, n_components=n_components)
     (x, y), _ = usable_rows(as_pair(X, Y), slice(None), False)
     more, more_tilde = (
         usable_rows((as_view(name, rows),), slice(None), False)[0][0]

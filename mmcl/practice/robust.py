@@ -2,10 +2,13 @@
 
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
 
+from mmcl._checks import all_finite, as_generator, as_tensor, at_least, no_less_than, paired, rank_at_most, shown
+from mmcl.beyond._shapes import matrix
 from mmcl.beyond.ratio import Ratio
 from mmcl.covariance import balanced_factors, truncated_svd, whitening
 from mmcl.practice.wrong_share import SHARES
@@ -40,6 +43,9 @@ class Whitened:
 
 def standard(x: Tensor, ridge: float) -> tuple[Tensor, Tensor, Tensor]:
     """Rows (n, d) centred, standardised and whitened, their mean (1, d), and the map (d, d); the ridge has no unit."""
+    no_less_than(0, ridge=ridge)
+    x = matrix("x", x)
+    at_least(2, n=len(x))
     mean, std = x.mean(-2, keepdim=True), x.std(-2)
     unit = std.where(std > 1e-9 * std.max(), 1.0)
     to = whitening((x - mean) / unit, ridge) / unit.unsqueeze(1)
@@ -48,6 +54,7 @@ def standard(x: Tensor, ridge: float) -> tuple[Tensor, Tensor, Tensor]:
 
 def whitened(x: Tensor, x_tilde: Tensor, ridge: float = 0.1) -> Whitened:
     """Both modalities, each standardised and whitened without a look at the other."""
+    x, x_tilde = paired(x, x_tilde)
     (a, mean, to), (b, mean_tilde, to_tilde) = (standard(rows, ridge) for rows in (x, x_tilde))
     return Whitened(a, b, mean, mean_tilde, to, to_tilde)
 
@@ -62,6 +69,11 @@ def weighted_fit(a: Tensor, b: Tensor, weights: Tensor, rank: int) -> Judge:
         weights: (n,) at least 0.
         rank: of the encoders.
     """
+    a, b = paired(matrix("a", a), matrix("b", b))
+    rank = rank_at_most(rank, a.shape[1], b.shape[1])
+    weights = all_finite("weights", as_tensor("weights", weights)).to(a)
+    if weights.shape != (len(a),) or not bool((weights >= 0).all() & (weights > 0).any()):
+        raise ValueError(f"weights = {shown(weights)}; give {len(a)} of at least 0, one a pair, not all of them 0")
     w = (weights / weights.sum()).unsqueeze(-1)
     s = (a * w).mT @ b - (a * w).sum(0).unsqueeze(1) * (b * w).sum(0)
     g1, g2 = balanced_factors(*truncated_svd(s, rank))
@@ -99,6 +111,14 @@ def mixture(ratios: Tensor, shares: Tensor = SHARES[::10]) -> tuple[int, float]:
     return best % len(ratios), float(shares[best // len(ratios)])
 
 
+def truths(name: str, values: Any, n: int) -> Tensor:
+    """``values`` as n truths, not all of them true."""
+    found = as_tensor(name, values)
+    if found.shape != (n,) or not bool(((found == 0) | (found == 1)).all()) or bool((found == 1).all()):
+        raise ValueError(f"{name} has shape {tuple(found.shape)}; give {n} truths, not all of them true")
+    return found == 1
+
+
 def robust_fit(
     a: Tensor, b: Tensor, rank: int, trusted: Tensor, rounds: int = 4, folds: int = 5, seed: int | Generator = 0
 ) -> Judge:
@@ -114,7 +134,10 @@ def robust_fit(
     Returns:
         Judge, with correlations as strong as new pairs have them.
     """
-    generator = seed if isinstance(seed, Generator) else Generator().manual_seed(seed)
+    a, b = paired(matrix("a", a), matrix("b", b))
+    at_least(1, rounds=rounds)
+    at_least(2, folds=folds)
+    generator, trusted = as_generator(seed), truths("trusted", trusted, len(a))
     fold = torch.randperm(len(a), generator=generator) % folds
     weights = torch.ones(len(a)).to(a)
     for _ in range(rounds):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from mmcl._checks import at_least, no_less_than, positive, rank_at_most
+from mmcl._checks import at_least, integer, no_less_than, one_of, paired, positive, rank_at_most, shown
 from mmcl.losses import LOSSES, ContrastiveLoss
 from mmcl.metrics import mean_average_precision
 from mmcl.practice.scaling import SCALES, Scaling, scalings
@@ -56,6 +56,9 @@ def partner_scores(z: Tensor, z_tilde: Tensor, ranks: Sequence[int]) -> list[flo
 
     Similarities grow by the new columns' products, and both directions are read from one matrix.
     """
+    z, z_tilde = paired(z, z_tilde)
+    for r in ranks if isinstance(ranks, Sequence) else [ranks]:
+        integer(1, min(z.shape[1], z_tilde.shape[1]), ranks=r)
     scores, similarity, before = [], torch.zeros(len(z), len(z_tilde), dtype=z.dtype), 0
     for r in ranks:
         similarity.addmm_(z[:, before:r], z_tilde[:, before:r].mT)
@@ -70,10 +73,10 @@ def partner_scores(z: Tensor, z_tilde: Tensor, ranks: Sequence[int]) -> list[flo
 
 def check_parameters(model: "MMCL") -> None:
     """Raise ValueError for a parameter of the estimator that is not allowed."""
-    if not isinstance(model.loss, ContrastiveLoss) and model.loss not in LOSSES:
-        raise ValueError(f"loss = {model.loss!r}; use one of {', '.join(LOSSES)}, or a loss object of mmcl.LOSSES")
-    if model.scale not in SCALES:
-        raise ValueError(f"scale = {model.scale!r}; use one of {', '.join(SCALES)}")
+    if not isinstance(model.loss, ContrastiveLoss) and not (isinstance(model.loss, str) and model.loss in LOSSES):
+        raise ValueError(f"loss = {shown(model.loss)}; use one of {', '.join(LOSSES)}, or a loss object of mmcl.LOSSES")
+    one_of(SCALES, scale=model.scale)
+    integer(0, 2**32 - 1, random_state=model.random_state)
     words = {"n_components": ("auto", "permutation"), "ridge": ("auto",), "tau": ("auto",)}
     for name, allowed in words.items():
         if isinstance(value := getattr(model, name), str) and value not in allowed:

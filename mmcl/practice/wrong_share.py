@@ -9,6 +9,8 @@ import torch
 from scipy.stats import binom, chi2
 from torch import Tensor
 
+from mmcl._checks import as_square, as_tensor, at_least, fraction, shown
+
 LEVELS = np.linspace(0.02, 0.98, 97)  # the ranks at which the laws of own pairs and of strangers are compared
 SHARES = torch.linspace(0, 0.995, 200, dtype=torch.float64)  # of wrong pairs, that an estimate chooses among
 
@@ -56,8 +58,20 @@ class Binormal:
 
 
 def normal_score(u: Tensor) -> Tensor:
-    """The quantile of the standard normal law at each rank."""
-    return torch.special.ndtri(u)
+    """The quantile of the standard normal law at each rank, all between 0 and 1.
+
+    Example:
+        >>> normal_score(torch.tensor([0.5, 0.975])).round(decimals=2)
+        tensor([0.0000, 1.9600])
+    """
+    return torch.special.ndtri(_ranks("u", u))
+
+
+def _ranks(name: str, u: Tensor) -> Tensor:
+    u = as_tensor(name, u)
+    if u.ndim != 1 or not bool(((u > 0) & (u < 1)).all()):
+        raise ValueError(f"{name} = {shown(u)}; give ranks (n,) above 0 and below 1, as of stranger_ranks")
+    return u
 
 
 def stranger_ranks(scores: Tensor) -> Tensor:
@@ -67,7 +81,10 @@ def stranger_ranks(scores: Tensor) -> Tensor:
         >>> stranger_ranks(torch.tensor([[3.0, 1.0], [2.0, 1.5]]))
         tensor([0.8333, 0.5000])
     """
+    scores = as_square("scores", scores)
     m = len(scores)
+    if scores.ndim > 2 or m < 2:
+        raise ValueError(f"scores has shape {tuple(scores.shape)}; give the scores of m rows against m rows, m >= 2")
     strangers = scores[~torch.eye(m, dtype=torch.bool)].sort().values
     own = scores.diagonal().contiguous()
     below = (torch.searchsorted(strangers, own) + torch.searchsorted(strangers, own, right=True)) / 2
@@ -101,6 +118,9 @@ def upper_share(u: Tensor, confidence: float = 0.95) -> Share:
     Reference: Meinshausen, Rice, Estimating the proportion of false null hypotheses, Annals of Statistics 2006;
     Genovese, Wasserman, A stochastic process approach to false discovery control, 2004 (the envelope).
     """
+    fraction(confidence=confidence)
+    u = _ranks("u", u)
+    at_least(1, n=len(u))
     counts = (u.unsqueeze(1) <= torch.as_tensor(LEVELS)).sum(0).numpy()
     middle, high = (most_wrong(counts, len(u), c) for c in (0.5, confidence))
     return Share(middle, 0.0, high)
@@ -145,8 +165,12 @@ def estimate_share(u: Tensor, trusted: Tensor | None = None, confidence: float =
         >>> share.low < 0.3 < share.high, round(model.mean, 1), round(model.std, 1)
         (True, 2.0, 0.7)
     """
+    fraction(confidence=confidence)
+    u = _ranks("u", u)
+    at_least(1, n=len(u))
+    trusted = u[:0] if trusted is None else _ranks("trusted", trusted)
     z, count = normal_score(u).mul(30).round().div(30).unique(return_counts=True)  # in bins: as good, and fast
-    known = normal_score(u[:0] if trusted is None else trusted)
+    known = normal_score(trusted)
     right = count * (1 - SHARES.unsqueeze(1)).expand(-1, len(z))
     for step in range(150):
         total = (right.sum(1) + len(known)).clamp(min=1e-9)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from mmcl._files import write_whole
 from mmcl.notebook.claims import claims_of, table
-from mmcl.reports import answer, index, page, places, run, statements
+from mmcl.reports import answer, index, page, pairs, places, run, statements
 from mmcl.reports.endings import ending
 from mmcl.reports.parameters import choose_parameters, find_notebook, parameters_of, spelled
 from mmcl.reports.reading import DamagedError, UsageError, read_chapter, read_ipynb, read_run
@@ -58,11 +58,7 @@ def _sweep(args) -> int:
     from mmcl.reports import sweep  # the figures take a moment to import
 
     if args.grid == Path("") or args.j < 1:
-        what = (
-            "a grid needs a file of lines 'name: [value, value]'"
-            if args.j > 0
-            else f"-j {args.j} is no number of processes"
-        )
+        what = f"-j {args.j} is no number of processes" if args.j < 1 else "a grid is a file of 'name: [value, value]'"
         raise UsageError(f"{what}, as in: sweep 02 grid.yaml -j 2")
     written, answers = sweep.sweep(
         find_notebook(args.notebook), args.grid, args.o, args.profile, args.j, args.scheduler, args.limit
@@ -116,12 +112,17 @@ def _index(args) -> int:
     write_whole(args.target.with_name("ledger.html"), index.ledger(notebooks, args.build.name))
     problems = {n: nb.metadata.mmcl.problem if nb else "was not run" for n, nb in notebooks.items()}
     claims = [c for nb in notebooks.values() if nb for c in claims_of(nb)]
-    print("\n" + table(claims))
+    print("\n" + table(claims) + "\n\n" + index.times(notebooks))
     print(f"\n{sum(c.holds for c in claims)} of {len(claims)} claims hold. Reports: {args.target}")
     for name, problem in problems.items():
         if problem:
             print(f"FAILED {name}: {problem}")
     return int(any(problems.values()))
+
+
+def _pairs(args) -> int:
+    pairs.pairs(args.sources, args.check)
+    return 0
 
 
 def _outputs(args) -> int:
@@ -201,6 +202,9 @@ def _steps(command) -> None:
     sub.add_argument("target", type=Path)
     sub.add_argument("build", type=Path, help="folder of the executed notebooks")
     sub.add_argument("names", nargs="+")
+    sub = command(_pairs, "bring the inputs of notebooks/*.ipynb up to notebooks/*.py; their outputs stay")
+    sub.add_argument("sources", type=Path, nargs="+")
+    sub.add_argument("--check", action="store_true", help="write nothing; say which is not up to date")
     sub = command(_outputs, "copy the outputs of an executed notebook into the committed one")
     sub.add_argument("committed", type=Path)
     sub.add_argument("executed", type=Path)

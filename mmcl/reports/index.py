@@ -66,6 +66,21 @@ def index(notebooks: Mapping, profile: str, statements: Iterable[Statement] = ()
     )
 
 
+def times(notebooks: Mapping) -> str:
+    """Chapter by chapter the seconds of its run and how many of its claims hold, as aligned text; then of all.
+
+    Args:
+        notebooks: see ``index``.
+    """
+    rows = []
+    for entry, notebook in zip(_entries(notebooks), notebooks.values(), strict=True):
+        timing = notebook.metadata.get("papermill", {}) if notebook else {}
+        rows.append((entry["name"], timing.get("duration") or 0.0, [c.holds for c in entry["claims"]]))
+    rows.append(("all", sum(row[1] for row in rows), [holds for row in rows for holds in row[2]]))
+    width = max(len(row[0]) for row in rows)
+    return "\n".join(f"{n.ljust(width)}  {t:5.0f} s  {sum(held):3} of {len(held)} hold" for n, t, held in rows)
+
+
 def ledger(notebooks: Mapping, profile: str) -> str:
     """The page of all checks, chapter by chapter; see ``index`` for the arguments."""
     return rendered("ledger.html.j2", ["bar"], entries=_entries(notebooks), profile=profile)

@@ -36,6 +36,12 @@ class _Reader(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
 
+class _Words(_Reader):
+    """The same in which all values are words: 2.10 is not 2.1."""
+
+    yaml_implicit_resolvers: dict = {}
+
+
 _NUMBER = r"[-+]?(?:(?:0|[1-9][\d_]*)(?:\.[\d_]*)?|\.\d[\d_]*)(?:[eE][-+]?\d+)?|[-+]?\.?inf|\.?nan"
 for _tag, _pattern in {
     "bool": "true|True|false|False",
@@ -50,14 +56,14 @@ _Reader.add_constructor(
 )
 
 
-def read_yaml(text: str) -> object:
-    """The value that a text of YAML has.
+def read_yaml(text: str, words: bool = False) -> object:
+    """The value that a text of YAML has, with ``words`` one that is made of words.
 
     Raises:
         yaml.YAMLError: if it has none, or one that is too deep or too long to be read.
     """
     try:
-        return yaml.load(text, _Reader)
+        return yaml.load(text, _Words if words else _Reader)
     except RecursionError:
         raise yaml.MarkedYAMLError(problem="its brackets are too deep") from None
     except ValueError:

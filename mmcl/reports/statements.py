@@ -16,7 +16,7 @@ import yaml
 
 from mmcl.notebook.claims import Claim
 from mmcl.reports import places
-from mmcl.reports.parameters import UsageError
+from mmcl.reports.reading import UsageError, read_text, read_yaml
 
 VERDICTS = ("shown", "shown in part", "differs", "open")
 PARTS = ("paper", "ours")
@@ -88,11 +88,10 @@ def read(path: Path) -> list[Statement]:
     Raises:
         UsageError: naming the entry, if one is wrong by itself or rests on none of the others.
     """
+    text = read_text(path)
     try:
-        rows = yaml.load(path.read_text("utf-8"), yaml.BaseLoader) or []  # all scalars are text: 2.10 is not 2.1
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        rows = read_yaml(text, words=True) or []
+    except yaml.YAMLError as error:
         raise UsageError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(rows, list):
         raise UsageError(f"{path} must be a list, each entry beginning with '- id: ...'")

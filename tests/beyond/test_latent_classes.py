@@ -124,3 +124,10 @@ def test_detection_leaves_its_input_and_is_reproducible():
         detect_classes(x, x_tilde, 1)
     with pytest.raises(ValueError, match="ridge = 0"):
         detect_classes(x, x_tilde, 3, ridge=0)
+
+
+def test_a_class_of_fewer_than_four_rows_is_not_split():
+    x, x_tilde, _ = clouds(9, 5, 4, spread=0.1, seed=2)
+    found = detect_classes(x, x_tilde, 5, starts=1, moves=0)
+    assert int(torch.bincount(found.labels).max()) < 4
+    assert torch.equal(detect_classes(x, x_tilde, 5, starts=1, moves=20).labels, found.labels)

@@ -150,5 +150,5 @@ def test_a_share_of_the_threshold_needs_positive_numbers_and_a_share_lies_betwee
         threshold_share(1, 1, 0, 1, 1)
     with pytest.raises(ValueError, match=r"noise_std_tilde = \[1, -1\]"):
         overlaps(1, 1, 1, 1, [1, -1], 1)
-    with pytest.raises(ValueError, match=r"right_share_to = 1.5"):
+    with pytest.raises(ValueError, match=r"right_share = \[0.5, 1.5\]"):
         overlaps(1, 1, 1, 1, 1, [0.5, 1.5])

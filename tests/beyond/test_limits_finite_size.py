@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from mmcl.beyond import finite_size
 from mmcl.beyond.finite_size import finite_size_errors
 from mmcl.beyond.limits import sin_theta_limit
 from mmcl.data import spiked
@@ -60,3 +61,10 @@ def test_the_error_at_sizes_of_the_paper_is_within_ten_percent(n, noise_std, noi
     )
     ratio = predicted.square().mean(0).sqrt() / torch.stack(measured)
     assert bool(((ratio > 0.9) & (ratio < 1.03)).all()), ratio
+
+
+def test_a_fixed_point_that_is_not_reached_is_told(monkeypatch):
+    monkeypatch.setattr(finite_size, "STEPS", 3)
+    u, noise = torch.eye(6)[:, :2], torch.eye(6)
+    with pytest.raises(ValueError, match="no fixed point at s = .* after 3 steps"):
+        finite_size_errors(u, u, noise, noise, n=50)

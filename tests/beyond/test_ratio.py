@@ -50,3 +50,12 @@ def test_cosine_and_inner_product_are_themselves():
     ):
         a, b = SCORES[name](g, p.x, p.x_tilde)
         torch.testing.assert_close(a @ b.mT, torch.as_tensor(s))
+
+
+def test_a_ratio_needs_more_pairs_than_dimensions_and_rows_that_vary():
+    p = spiked(30, 6, 5, 3, seed=12)
+    g = fit(p.x, p.x_tilde, 3)
+    with pytest.raises(ValueError, match="n = 3 pairs; .* needs more than 3"):
+        gaussian_ratio(g, p.x[:3], p.x_tilde[:3])
+    with pytest.raises(ValueError, match="the encoded rows vary by"):
+        gaussian_ratio(g, torch.full_like(p.x, 3.0), p.x_tilde)

@@ -47,6 +47,22 @@ def test_one_wrong_pair_in_ten_is_accepted_unless_told_otherwise():
     assert 0 < len(tenth) < len(fifth)
 
 
+@pytest.mark.parametrize(("fdr", "partners", "noise_std"), [(None, 400, 0.4), (0.2, 250, 0.1)])
+def test_confidence_learned_from_hidden_known_pairs_is_the_share_that_is_right(fdr, partners, noise_std):
+    """Some 500 pairs and 450 hidden ones: three standard errors of the difference of their shares are 0.08."""
+    sure, right = [], []
+    for seed in range(3):
+        data, lag, _ = overlapping(150, 400, 400, partners, seed, noise_std=noise_std, rank=4)
+        found = detect_and_refit(*data, 4, fdr=fdr)
+        sure.append(found.confidence)
+        right.append((found.pairs[:, 0] - found.pairs[:, 1] == lag).double())
+    sure, right = torch.cat(sure), torch.cat(right)
+    assert len(sure) > 400
+    assert abs(float(sure.mean() - right.mean())) < 0.08
+    assert right[sure > 0.8].mean() > 0.75
+    assert fdr or right[sure < 0.2].mean() < 0.2
+
+
 @pytest.mark.parametrize("fdr", [None, 0.2])
 def test_unequal_numbers_of_rows_are_allowed_and_none_is_no_detection(fdr):
     for rows, columns in ((300, 120), (120, 300)):

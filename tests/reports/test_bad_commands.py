@@ -142,6 +142,8 @@ STEPS = [
     ["run", "notebooks/03_syntax.py", "x.run.ipynb"],
     ["run", "notebooks/04_call.py", "x.run.ipynb"],
     ["run", "garbage.run.ipynb", "x.run.ipynb"],
+    *(["pairs", name] for name in ("", ".", "missing.py", "plain.run.ipynb", "02_bytes.py")),
+    ["render", "--statements", "bomb.yaml", "plain.run.ipynb", "x.html"],
     ["outputs", "garbage.run.ipynb", "plain.run.ipynb"],
     ["outputs", "plain.run.ipynb", "cut.run.ipynb"],
     ["outputs", "missing.ipynb", "plain.run.ipynb"],

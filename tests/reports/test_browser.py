@@ -10,7 +10,7 @@ import jupytext
 import nbformat
 import numpy as np
 import pytest
-from browser import NEEDS_ONE, Browser
+from browser import NEEDS_ONE
 from PIL import Image
 
 from mmcl.reports import answer, compare, page
@@ -83,13 +83,6 @@ STATEMENTS = """
   claims: [thm-1.1.three]
   rests_on: [thm-1.1]
 """
-
-
-@pytest.fixture(scope="module")
-def browser():
-    made = Browser()
-    yield made
-    made.close()
 
 
 @pytest.fixture(scope="module")

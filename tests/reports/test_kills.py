@@ -11,6 +11,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import nbformat
@@ -102,6 +104,10 @@ def writers(folder):
         write_whole(folder / "01_toy.ipynb", nbformat.writes(committed))
         run.take_outputs(folder / "01_toy.ipynb", folder / ".done.ipynb")
 
+    def pairs(n):
+        (folder / "01_toy.py").write_text(CHAPTER + f"\n# %%\nn = {n}\n")
+        main(["pairs", str(folder / "01_toy.py")])
+
     def report(n):
         answer.write_folder(folder / "01_toy-n=3", {"a.html": f"page {n}", "claims.json": json.dumps({"n": n})})
 
@@ -111,7 +117,7 @@ def writers(folder):
         source.write_text("import mmcl.theory\n" if n % 2 else "import mmcl.data\n")
         dependencies.write(folder / "depends.mk", [source])
 
-    return {f.__name__: f for f in (render, index, outputs, report, depends)}
+    return {f.__name__: f for f in (render, index, outputs, pairs, report, depends)}
 
 
 @pytest.mark.parametrize("name", writers(Path()))
@@ -122,7 +128,7 @@ def test_a_writer_killed_at_any_step_leaves_files_whole_and_the_next_one_ends(tm
     after = visible(tmp_path)
     write(1)
     before = visible(tmp_path)
-    mine = {path for path in before if before[path] != after[path]} - set(tmp_path.glob("notebooks/*"))
+    mine = {path for path in before if before[path] != after[path]} - set(tmp_path.rglob("*.py"))
     assert mine
     for step in itertools.count(1):
         gone = killed(lambda: write(2), tmp_path, step)
@@ -136,8 +142,8 @@ def test_a_writer_killed_at_any_step_leaves_files_whole_and_the_next_one_ends(tm
     assert step > 4
     for left in hidden(tmp_path):
         os.utime(left, (time.time() - 2 * MINUTE, time.time() - 2 * MINUTE))
-    write(1)
-    assert not [path for path in hidden(tmp_path) if path.name.endswith(".part")]
+    write(2)
+    assert not [path for path in hidden(tmp_path) if path.name.endswith(".part") or path.name.startswith(".pair-")]
 
 
 def intermediate(name, path):
@@ -209,8 +215,13 @@ def contents(folder):
 
 @pytest.mark.slow
 @pytest.mark.kernel
-@pytest.mark.parametrize("what", ["make", "sweep"])
-def test_after_kills_at_random_moments_the_next_run_ends_as_a_clean_one(repository, what):
+def test_after_kills_at_random_moments_the_next_run_ends_as_a_clean_one(repository):
+    """Of make and of a sweep, both at a time: each waits more than it computes."""
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(partial(survives, repository), ("make", "sweep")))
+
+
+def survives(repository, what):
     made = repository / ("build/smoke" if what == "make" else "out")
     command = ["make", "PROFILE=smoke", f"PY={sys.executable}"]
     if what == "sweep":

@@ -102,6 +102,34 @@ def test_a_command_can_be_pasted_whatever_is_in_it(notebook):
     assert "label=it's $HOME `x`; #" in pasted.stdout.splitlines()
 
 
+def test_a_page_that_is_not_whole_is_named_once_and_made_anew(place):
+    """Its run is whole and older, so that make by itself would see nothing to do."""
+    pages = place / "build" / "smoke" / "reports"
+    pages.mkdir(parents=True)
+    old = [place / "requirements.lock", place / "notebooks" / "statements.yaml"]
+    for name in ("01_toy", "02_toy"):
+        old += [place / "notebooks" / f"{name}.py", place / "build" / "smoke" / f"{name}.run.ipynb"]
+    for path in old:
+        path.touch()
+        os.utime(path, (1, 1))
+    for name in ("01_toy", "02_toy", "index", "ledger"):
+        (pages / f"{name}.html").write_text("<html></html>\n")
+    assert said(place, "PROFILE=smoke")[1].stderr == ""
+    assert "render" not in (place / "said").read_text()
+    (pages / "01_toy.html").write_text("<html></ht")
+    _, ended = said(place, "PROFILE=smoke")
+    assert ended.stderr.splitlines()[0] == "mmcl: build/smoke/reports/01_toy.html is not whole and is made anew"
+    assert "02_toy.html" not in ended.stderr
+    asked = (place / "said").read_text()
+    assert asked.count("render") == 1
+    assert "build/smoke/reports/01_toy.html" in asked
+    assert "index" in asked
+    for name in ("01_toy", "index", "ledger"):
+        (pages / f"{name}.html").write_text("<html></html>\n" * (name != "ledger"))
+    assert "ledger.html is not whole" in said(place, "PROFILE=smoke")[1].stderr
+    assert not (pages / "index.html").exists()
+
+
 INTERRUPTED = """
 import os, runpy, signal, sys
 

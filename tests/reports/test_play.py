@@ -5,7 +5,7 @@ import json
 import nbformat
 import pytest
 import torch
-from browser import NEEDS_ONE, Browser
+from browser import NEEDS_ONE
 
 from mmcl.experiments import playable
 from mmcl.notebook import figures, play
@@ -28,13 +28,6 @@ SETTINGS = [
     ("scores", {"noise_std": 2.0, "rank": 7, "candidates": 10_000}, {"noise_std": 2, "rank": 7, "candidates": 4}),
     ("scores", {"noise_std": 0.6, "rank": 100, "candidates": 1000}, {"noise_std": 0.6, "rank": 100, "candidates": 3}),
 ]
-
-
-@pytest.fixture(scope="module")
-def browser():
-    made = Browser()
-    yield made
-    made.close()
 
 
 @pytest.fixture(scope="module")

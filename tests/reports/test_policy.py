@@ -1,8 +1,7 @@
 """The two walls of a page in headless Chromium: the allow-list alone, and the policy alone, let nothing run."""
 
 import nbformat
-import pytest
-from browser import NEEDS_ONE, Browser
+from browser import NEEDS_ONE
 from vectors import RUNS
 
 from mmcl.reports import cells, formulas, page
@@ -10,13 +9,6 @@ from mmcl.reports import cells, formulas, page
 pytestmark = NEEDS_ONE
 VECTORS = [v.replace("alert(1)", "window.hit=1").replace("https://x.org", "https://x.invalid") for v in RUNS]
 LEAVES = ("refresh", "<noscript", "<!-->")  # a policy cannot hold a refresh; the others swallow what follows them
-
-
-@pytest.fixture(scope="module")
-def browser():
-    made = Browser()
-    yield made
-    made.close()
 
 
 def notebook_of(htmls):

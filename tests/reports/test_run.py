@@ -227,6 +227,10 @@ def test_the_index_shows_each_notebook_and_tells_what_failed(good, broken, tmp_p
     assert main([*arguments, "02_bad", "03_missing"]) == 1
     printed, html = capsys.readouterr().out, (tmp_path / "index.html").read_text()
     assert "1 of 2 claims hold" in printed
+    assert re.search(r"^01_toy +\d+ s +1 of 1 hold$", printed, re.M)
+    assert re.search(
+        r"^02_bad +\d+ s +0 of 1 hold\n03_missing +0 s +0 of 0 hold\nall +\d+ s +1 of 2 hold$", printed, re.M
+    )
     assert "FAILED 02_bad: ClaimFailed" in printed
     assert "FAILED 03_missing: was not run" in printed
     assert 'href="01_toy.html"' in html

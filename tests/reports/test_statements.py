@@ -76,6 +76,8 @@ def test_an_entry_is_read_as_it_is_typed(tmp_path):
         ("- id: thm-3.1", ENTRY + "- id: thm-3.1", "the id thm-3.1 is there twice"),
         (ENTRY, "id: thm-3.1", "must be a list"),
         ("part: paper", "part: [", "is not YAML"),
+        ("part: paper", "part: &a paper\n  chapter: *a", "aliases (*) have no place"),
+        ("part: paper", "part: !!str paper", "tags (!) and aliases"),
     ],
 )
 def test_a_wrong_entry_is_refused_by_name(tmp_path, old, new, told):
