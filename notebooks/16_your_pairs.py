@@ -60,12 +60,13 @@ inf, rng = float("inf"), np.random.default_rng(seed)
 # %%
 def shuffled_digits():
     """The digits as a user would give them, and which pairs are wrong."""
-    v = digits_views(1200, seed)
-    x, y, rest = v.x[:n].numpy(), v.x_tilde[:n].numpy().copy(), slice(1000, 1200)
+    v = digits_views(1300, seed)
+    x, y = v.x[:n].numpy(), v.x_tilde[:n].numpy().copy()
     moved = rng.permutation(n)[: round(wrong_share * n)]
     y[moved] = y[np.roll(moved, 1)]
     wrong = np.isin(np.arange(n), moved)
-    more = dict(x_unpaired=v.x[rest].numpy(), y_unpaired=v.x_tilde[rest].flip(0).numpy())
+    more = dict(x_unpaired=v.x[1000:1200].numpy())  # 100 of these and 100 of the next are partners
+    more |= dict(y_unpaired=v.x_tilde[1100:1300].flip(0).numpy())
     more |= dict(x_test=v.x_test.numpy(), y_test=v.x_tilde_test.numpy())
     return pairs_of(dict(x=x, y=y, labels=v.labels[:n].numpy(), **more)), torch.tensor(wrong)
 
@@ -79,8 +80,8 @@ test = (given.x[held], given.y[held]) if fifth else (given.x_test, given.y_test)
 names = " and ".join(f"`{name}`" for name in (features, features_y) if name)
 Markdown(f"This page is about the pairs of {names}." if features else
          f"This page is about handwritten digits, each cut into two halves like a checkerboard; "
-         f"{wrong_share:.0%} of the pairs were shuffled, and 200 further images have lost their "
-         f"pairing. So it also shows how right it is. `mmcl audit features.npz -o report/` makes "
+         f"{wrong_share:.0%} of the pairs were shuffled, and of 300 further images 200 left halves "
+         f"and 200 right ones are there, 100 of them partners. So it also shows how right it is. `mmcl audit features.npz -o report/` makes "
          f"such a page of your own pairs.")
 
 # %%
@@ -331,7 +332,7 @@ Markdown("**So:** no unpaired rows were given." if recovered is None else
 
 # %%
 if wrong is not None and recovered is not None:
-    false = float((recovered.pairs.sum(1) != 199).sum())
+    false = float((recovered.pairs.sum(1) != 299).sum())
     allowed = fdr * len(recovered.pairs)
     claim("ours.audit.recovered",
           f"of {len(recovered.pairs)} recovered pairs {false:.0f} are wrong",

@@ -7,7 +7,7 @@ import scipy.optimize
 import torch
 from torch import Tensor
 
-from mmcl._checks import at_least, paired, rank_at_most
+from mmcl._checks import as_seed, at_least, paired, positive, rank_at_most
 from mmcl.covariance import balanced_factors, truncated_svd
 from mmcl.losses import CLIP, ContrastiveLoss
 from mmcl.spectral import Fit, fit
@@ -75,7 +75,7 @@ def fit_sampled(
         `Fit`; its loss is the estimated one.
 
     Raises:
-        ValueError: for bad data, another loss, or no strangers.
+        ValueError: for bad data, another loss, or bad numbers.
 
     Example:
         >>> x = torch.randn(400, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -85,7 +85,9 @@ def fit_sampled(
     """
     x, x_tilde = paired(x, x_tilde)
     rank = rank_at_most(rank, x.shape[-1], x_tilde.shape[-1])
-    at_least(1, strangers=strangers)
+    at_least(1, strangers=strangers, max_steps=max_steps)
+    positive(rho=rho, tol=tol)
+    seed = as_seed(seed)
     if not isinstance(loss, CLIP) or loss.eps != 1:
         raise ValueError(f"{loss!r} cannot be fitted with sampled strangers; use CLIP with eps = 1, or strangers=None")
     n, groups = len(x), max(1, len(x) // (strangers + 1))

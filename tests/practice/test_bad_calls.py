@@ -88,12 +88,7 @@ CALLS = [  # function, argument -> a value that is right, and its kind
 ]
 
 
-OPEN = pytest.mark.xfail(reason="fit_sampled takes any tol, max_steps and seed", strict=True)
-
-
-@pytest.mark.parametrize(
-    "call", [pytest.param(c, marks=OPEN) if names(c) == "fit_sampled" else c for c in CALLS], ids=names
-)
+@pytest.mark.parametrize("call", CALLS, ids=names)
 def test_what_is_wrong_is_named_in_one_sentence(call):
     wrong(call)
 
