@@ -131,7 +131,7 @@ IDEAS: dict[str, Idea] = {
     # Chapter 02: robustness
     "divisor n": Idea(
         "the cross-covariance is divided by n and not by n - 1",
-        (("mmcl.covariance.cross_covariance", "x_tilde) / (n - 1)", "x_tilde) / n"),),
+        (("mmcl.covariance.cross_covariance", "return product / (n - 1)", "return product / n"),),
         "02",
         ("model-3.2.permuted",),
         ("test_data.py::test_signal_left_in_s_is_m_minus_1_over_n_minus_1_if_permuted_and_m_over_n_if_fresh",),
@@ -331,6 +331,13 @@ IDEAS: dict[str, Idea] = {
         ("ours.limits.threshold",),
         ("beyond/test_limits.py::test_the_edge_is_the_largest_singular_value_of_noise_and_the_least_of_sigma_in_psi",),
     ),
+    "threshold without the edge": Idea(
+        "the threshold of right pairs forgets the factor psi/(1 + psi) of the edge",
+        ((f"{_LIMITS}._share_at", "(psi / (1 + psi) * f * g)", "(f * g)"),),
+        "12",
+        ("ours.limits.threshold",),
+        ("beyond/test_limits.py::test_overlaps_rise_from_zero_at_the_threshold_and_the_outlier_leaves_the_edge_there",),
+    ),
     "all pairs right": Idea(
         "the prediction at finite size forgets the share of right pairs",
         (("mmcl.beyond.finite_size.finite_size_errors", "right_share * variances", "variances"),),
@@ -419,8 +426,8 @@ IDEAS: dict[str, Idea] = {
         ),
     ),
     "every row gets a partner": Idea(
-        "rows are recovered by the best of every row and column, without control of errors",
-        (("mmcl.practice.recover.recover", "rank, fdr=fdr)", 'rank, fdr=None, rule="row_and_column_argmax")'),),
+        "rows are recovered without control of errors",
+        (("mmcl.practice.recover.recover", "rank, fdr=fdr)", "rank, fdr=None)"),),
         "16",
         ("ours.audit.recovered",),
         (

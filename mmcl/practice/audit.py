@@ -70,8 +70,7 @@ class Audit:
         power: how much could have been seen.
         model: the law of the scores.
         weight: (n,) for fits to all pairs: the root of 1 - probability. Of seven weightings it was chosen on the
-            retrieval of held-out rows, on other splits than those of chapter 16, which has what it recovers and why
-            not more.
+            retrieval of held-out rows, on other splits than those that are reported.
         refit: encoders .g1, .g2 and density ratio of all pairs with these weights.
     """
 
