@@ -100,8 +100,9 @@ values, most = [m.eigenvalues for m in maps], size[0][0]
 chosen = {"components": [], "kernel": [], "landmark graph": []}
 for draw in drawn:
     plain, by_graph = few(projected, draw), few(graph, draw)
+    widest = min(40, *(a.shape[1] for a in plain.pairs))
     for name, options in {
-        "components": few_pairs.linear_options(plain, [10, 16, 40], [1e-3, 0.1, 1.0]),
+        "components": few_pairs.linear_options(plain, [10, 16, widest], [1e-3, 0.1, 1.0]),
         "kernel": few_pairs.kernel_options(plain, [0.35, 0.5, 0.7], [1e-2, 0.1, 1.0]),
         "landmark graph": few_pairs.graph_options(by_graph, values, [most // 2, most], [1, 2],
                                                   [0.1, 0.3, 1.0]),

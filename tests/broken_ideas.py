@@ -308,8 +308,8 @@ IDEAS: dict[str, Idea] = {
         (
             (
                 "mmcl.beyond.optimisers.distorted",
-                "(q / stretch) @ turn @ best.g2",
-                "((q / stretch) @ turn).mT @ best.g2",
+                "(q / stretch) @ turn @ g2",
+                "((q / stretch) @ turn).mT @ g2",
             ),
         ),
         "11",
@@ -340,7 +340,7 @@ IDEAS: dict[str, Idea] = {
     ),
     "all pairs right": Idea(
         "the prediction at finite size forgets the share of right pairs",
-        (("mmcl.beyond.finite_size.finite_size_errors", "right_share * variances", "variances"),),
+        (("mmcl.beyond.finite_size.finite_size_errors", "right_share * x.variances", "x.variances"),),
         "12",
         ("ours.limits.finite-size", "ours.limits.finite-size-bias"),
         ("beyond/test_limits_finite_size.py::test_many_rows_have_the_error_of_first_order",),
@@ -348,7 +348,7 @@ IDEAS: dict[str, Idea] = {
     # Chapter 13: detection
     "noise in one modality": Idea(
         "the correlation is that of a noisy view and a clean one, (1 + s^2)^(-1/2)",
-        (("mmcl.detection_theory.correlation", "return 1 / (1 + noise_std**2)", "return (1 + noise_std**2) ** -0.5"),),
+        (("mmcl.detection_theory.correlation", "return 1 / (1 + noise_std * noise_std)", "return (1 + noise_std**2) ** -0.5"),),
         "13",
         ("ours.bayes.rates", "ours.recovery.matching"),
         ("test_detection_theory.py::test_information_is_the_log_determinant_of_the_joint_covariance",),
