@@ -14,6 +14,7 @@ import time
 import torch
 import torch.nn.functional as F
 from sklearn.cross_decomposition import PLSSVD
+from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from mmcl.data import spiked
@@ -54,14 +55,15 @@ def linear(dtype, threads, n=100_000, d=256, rank=16, repeats=7):
     generator = torch.Generator().manual_seed(0)
     x, x_tilde = (torch.randn(n, d, generator=generator, dtype=dtype) for _ in range(2))
     a, b = x.numpy(), x_tilde.numpy()
-    seconds = alternate(
-        {
-            "product": lambda: x.mT @ x_tilde,
-            "fit": lambda: fit(x, x_tilde, rank),
-            "PLSSVD": lambda: PLSSVD(n_components=rank, scale=False).fit(a, b),
-        },
-        repeats,
-    )
+    with threadpool_limits(threads):  # numpy's
+        seconds = alternate(
+            {
+                "product": lambda: x.mT @ x_tilde,
+                "fit": lambda: fit(x, x_tilde, rank),
+                "PLSSVD": lambda: PLSSVD(n_components=rank, scale=False).fit(a, b),
+            },
+            repeats,
+        )
     torch.set_num_threads(1)
     what = f"linear fit, {str(dtype)[6:]}, {threads} thread(s), n = {n:,}, d = {d}, rank {rank}: {seconds['fit']:.3f} s"
     for other, limit in (("product", 1.1), ("PLSSVD", 1.0)):
@@ -89,7 +91,7 @@ def scaled_linear(x, x_tilde, tau):
     """Where both peers start: the linear loss's encoders, at the best of a few lengths on 300 pairs."""
     linear, objective = fit(x, x_tilde, RANK, "linear", RHO), cross_entropy(x[:300], x_tilde[:300], tau)
     best = min(LENGTHS, key=lambda c: float(objective(c**0.5 * linear.g1, c**0.5 * linear.g2)))
-    return [(best**0.5 * g).clone().requires_grad_() for g in (linear.g1, linear.g2)]
+    return [(best**0.5 * g).contiguous().requires_grad_() for g in (linear.g1, linear.g2)]
 
 
 def run_lbfgs(x, x_tilde, tau, target):
