@@ -9,9 +9,9 @@
 # %% [markdown]
 # # 16 Your own pairs: is there a relation, which pairs are wrong, which rows belong together?
 #
-# Two tables come with the promise that row $i$ of one belongs to row $i$ of the other: embeddings of
-# images and of their captions, two measurements of the same cells. This report asks what the tables
-# say about that promise.
+# Two tables come with the promise that row $i$ of one belongs to row $i$ of the other: embeddings
+# of images and of their captions, two measurements of the same cells. This report asks what the
+# tables say about that promise.
 #
 # **The idea.** Nobody tells us what a right pair looks like. What a *wrong* pair looks like we can
 # make as often as we want: take row $i$ of one table and row $j$ of the other. Call them strangers.
@@ -21,8 +21,8 @@
 # %% tags=["parameters"]
 features: str = ""  # .npz with x and y, or the table of x (.npy, .csv, .parquet); "" is the digits
 features_y: str = ""  # the table of y, if features is the table of x
-n: int = 700  # pairs of the digits, at most 1,000
-wrong_share: float = 0.3  # of the digits' pairs that are shuffled
+n: int = 700  # without files: pairs of the digits, at most 1,000
+wrong_share: float = 0.3  # without files: share of the digits' pairs that are shuffled
 n_components: int = 0  # dimensions that are compared; 0: chosen by retrieval of held-out rows
 fdr: float = 0.1  # right pairs among suspects, and wrong pairs among recovered ones, to accept
 permutations: int = 100  # of strangers' correlations
@@ -31,14 +31,14 @@ seed: int = 0  # of every random number here
 # %%
 import numpy as np
 import torch
-from IPython.display import Markdown
+from IPython.display import Markdown, display
 
 from mmcl import MMCL, audit
 from mmcl.experiments.digits import digits_views
 from mmcl.notebook import plots
 from mmcl.notebook.claims import claim, ledger, record, show
 from mmcl.notebook.files import attach
-from mmcl.practice import overview
+from mmcl.practice import overview, sentences
 from mmcl.practice.files import pairs_of, read_pairs, rows_as_csv
 from mmcl.practice.recover import recover
 
@@ -80,12 +80,12 @@ test = (given.x[held], given.y[held]) if fifth else (given.x_test, given.y_test)
 names = " and ".join(f"`{name}`" for name in (features, features_y) if name)
 Markdown(f"This page is about the pairs of {names}." if features else
          f"This page is about handwritten digits, each cut into two halves like a checkerboard; "
-         f"{wrong_share:.0%} of the pairs were shuffled, and of 300 further images 200 left halves "
-         f"and 200 right ones are there, 100 of them partners. So it also shows how right it is. `mmcl audit features.npz -o report/` makes "
-         f"such a page of your own pairs.")
+         f"{wrong_share:.0%} of the pairs were shuffled. Of 300 further images there are 200 left "
+         f"halves and 200 right ones, 100 of them partners. So it also shows how right it is. "
+         f"`mmcl audit features.npz -o report/` makes such a page of your own pairs.")
 
 # %%
-lines = [f"| {' | '.join(row)} |" for row in overview.described(given)]
+lines = [f"| {' | '.join(row)} |" for row in sentences.described(given)]
 Markdown("\n".join(["| what | how it is | what to do |", "|---|---|---|", *lines]))
 
 # %%
@@ -95,28 +95,32 @@ Markdown(f"**So:** {len(x):,} pairs to learn from, and {len(test[0]):,} held out
 # ## 2 Is there a relation at all?
 # A canonical correlation is the largest correlation that a combination of the one side's features
 # has with a combination of the other's; the next one is the largest among what is left. On the rows
-# they were chosen on they are always too high. So they are measured on rows held out, five times
-# in turn, and again with the partners of those rows permuted, which is chance.
+# they were chosen on they are always too high. So they are measured on rows held out, five times in
+# turn, and again with the partners of those rows permuted, which is chance. Wrong pairs make them
+# smaller than they are among right ones.
 
 # %%
 model = MMCL(n_components or "auto", random_state=seed).fit(x, y)
 rank, ridge = model.n_components_, model.ridge_
-own, chance = overview.held_out_correlations(x, y, rank, permutations, seed=seed)
+tried = min(rank + 3, x.shape[1], y.shape[1])
+own, chance = overview.held_out_correlations(x, y, tried, permutations, seed=seed)
 low, high = (chance.quantile(q, 0) for q in (0.025, 0.975))
 related = int((own > chance.amax(1).quantile(0.95)).cumprod(0).sum())
 figure, (ax,) = plots.panels(width=5.5)
-number = np.arange(1, rank + 1)
+number = np.arange(1, tried + 1)
 lines = {"own partners": own, "strangers": (chance.mean(0), low, high)}
 plots.curves(ax, number, lines, "dimension", "correlation on rows held out",
-             f"{related} of {rank} dimensions are related beyond chance")
+             f"{related} of the first {tried} dimensions are related beyond chance")
 ax.locator_params("x", integer=True)
 show(figure, alt=f"Canonical correlations of held-out rows; {related} are above chance.")
 
 # %%
-beyond = (f"the first {related} of {rank} dimensions are" if related > 1
+beyond = (f"the first {related} of {tried} dimensions are" if related > 1
           else "the first dimension is" if related else "no dimension is")
+how = "as was asked for" if n_components else "the number that retrieves held-out rows best"
 Markdown(f"**So:** the strongest correlation is {own.max():.2f}, where chance reaches "
-         f"{high.max():.2f}; {beyond} above the limit that chance passes in 5 of 100 cases.")
+         f"{high.max():.2f}; {beyond} above the limit that chance passes in 5 of 100 cases. What "
+         f"follows uses {rank}, {how}.")
 
 # %% [markdown]
 # ## 3 How well are held-out rows retrieved?
@@ -125,7 +129,8 @@ Markdown(f"**So:** the strongest correlation is {own.max():.2f}, where chance re
 # linear one makes partners similar on average, CLIP makes each partner win against the other rows,
 # the more sharply the smaller its temperature $\tau$ is. The third learns each side by itself (PCA)
 # and is matched afterwards. The number of dimensions, the ridge (how little directions of small
-# variance are trusted) and $\tau$ were chosen in the same way within the rows that are learned from.
+# variance are trusted) and $\tau$ were chosen in the same way within the rows that are learned
+# from. Held-out pairs may be wrong, too: their partners cannot be found by anyone.
 
 # %%
 few = rng.permutation(len(x))[:1500]  # CLIP compares all with all
@@ -136,9 +141,9 @@ encoded = {"linear": model.transform(*test),
 most = min(50, len(test[0]))
 curves = {name: overview.recall_curve(*z, most) for name, z in encoded.items()}
 figure, (ax,) = plots.panels(width=5.5)
-best = max(curves, key=lambda name: float(curves[name].mean()))
+best = overview.best_retrieval(encoded)
 plots.curves(ax, np.arange(1, most + 1), curves, "$k$", "share with the partner in the first $k$",
-             f"{best[0].upper() + best[1:]} retrieves best among {len(test[0]):,} rows held out",
+             f"The best: {best}" if best else "No way is clearly the best",
              log="x", every=5, legend="lower right")
 ax.set_ylim(0, 1.02)
 plots.plain_ticks(ax, [1, 2, 5, 10, 20, 50])
@@ -146,20 +151,24 @@ show(figure, alt="How often the partner is among the first k, for three ways of 
 
 # %%
 tops = ", ".join(f"{float(c[0]):.1%} ({name})" for name, c in curves.items())
-Markdown(f"**So:** of the rows held out the partner comes first in {tops}; by luck it would in "
-         f"{1 / len(test[0]):.2%}. Used: {rank} dimensions, ridge {ridge:g}, features standardised "
-         f"and whitened, $\\tau={clip.tau_:.3g}$.")
+verdict = f"{best} is the best" if best else "they differ by no more than chance"
+Markdown(f"**So:** of {len(test[0]):,} rows held out the partner comes first in {tops}; by luck it "
+         f"would in {1 / len(test[0]):.2%}. Over the whole list, {verdict}. Used: {rank} "
+         f"dimensions, ridge {ridge:g}, features standardised and whitened, "
+         f"$\\tau={clip.tau_:.3g}$.")
 
 # %% [markdown]
 # ## 4 How many pairs are wrong?
-# Suppose a share $p$ of the pairs is wrong, and a wrong pair is a pair of strangers. Below any score
-# $t$ lie at least those wrong pairs that lie there: $F_{own}(t)\ge p\,F_{strangers}(t)$. So
+# A wrong pair is a pair of strangers, and scores like one. So if a fifth of the pairs were wrong, a
+# fifth of them would score as strangers do: a tenth of that fifth in the lowest tenth of strangers'
+# scores, and so on. Fewer pairs down there means fewer wrong pairs, **whatever right pairs look
+# like**. With $F(t)$ the share that scores below $t$, this bounds the share $p$ of wrong pairs:
 #
-# $$p\le\inf_t F_{own}(t)\,/\,F_{strangers}(t),$$
+# $$p\le\inf_t F_{own}(t)\,/\,F_{strangers}(t).$$
 #
-# whatever right pairs look like. The bound below allows for chance in 95 of 100 cases. It cannot say
-# that *few* right pairs look like strangers; the estimate does, by an assumption: on the scale on
-# which strangers' scores follow a bell curve, those of right pairs follow another.
+# The bound below allows for chance in 95 of 100 cases. Right pairs that look like strangers count
+# against it. The estimate takes them off, by an assumption: scores are put on the scale on which
+# those of strangers follow a bell curve, and those of right pairs are taken to follow another.
 
 # %%
 found = audit(given.x, given.y, n_components=rank, fdr=fdr, random_state=seed)
@@ -167,14 +176,14 @@ upper, share = found.wrong_share_upper, found.wrong_share
 figure, (ax,) = plots.panels(width=5.5)
 bins, blue, red = np.linspace(0, 1, 21), *plots.COLOURS[:2]
 height, *_ = ax.hist(found.score, bins, density=True, color=blue, alpha=0.6)
-plots.level(ax, 1, "strangers: 1 everywhere, by construction", at=0.2)
+plots.level(ax, 1, "if all pairs were wrong", at=0.2)
 ax.axhline(upper.high, color=red, linewidth=2)
 box = dict(facecolor="white", alpha=0.8, linewidth=0, pad=1)
 ax.annotate(f"at most {upper.high:.1%} wrong", (0.02, upper.high + 0.03), color=red, bbox=box)
-ax.annotate(f"goes on to {height[-1]:.1f}", (0.94, 1.4), ha="right", color=blue)
-ax.set(xlabel="share of strangers that score lower", ylim=(0, 1.5))
-ax.set_ylabel("pairs, relative to strangers")
-ax.set_title("As many pairs score like strangers as may be wrong", loc="left")
+ax.annotate(f"up to {height[-1]:.1f} →", (0.93, 1.38), ha="right", color="black", bbox=box)
+ax.set(xlabel="share of strangers that score lower: unlike partners ← → like partners")
+ax.set(ylabel="pairs, relative to strangers", ylim=(0, 1.5))
+ax.set_title(f"The low part on the left: at most {upper.high:.1%} are wrong", loc="left")
 show(figure, alt="The pairs' ranks among strangers, and the bound on the share of wrong pairs.")
 
 # %%
@@ -198,7 +207,9 @@ if wrong is not None:
 # ## 5 Which pairs are wrong?
 # Every pair gets a probability of being wrong, from the two bell curves of section 4. The suspects
 # are the most probable ones, as many as keep the share of right pairs to expect among them at most
-# at `fdr`. `suspects.csv` has all pairs in this order, the most suspect first.
+# at a limit, the parameter `fdr`. `suspects.csv`, beside this page, has all pairs in this order,
+# the most suspect first: `score` is the share of strangers that score lower, `weight` what the pair
+# should count in a fit.
 
 # %%
 order = found.score.argsort(stable=True)
@@ -219,7 +230,8 @@ Markdown("\n".join(head + rows)) if found.power.sees else None
 Markdown("**So:** the pairs score as strangers do, so the order of `suspects.csv` says nothing."
          if not found.power.sees else
          f"**So:** the list of suspects holds {len(found.suspects):,} of {len(order):,} pairs; "
-         f"up to about {fdr:.0%} of the list may be right pairs." if len(found.suspects) else
+         f"up to about {fdr:.0%} of the list may be right pairs. {sentences.unnamed(found)}"
+         if len(found.suspects) else
          f"**So:** no pair is so clearly wrong that a list of suspects would hold at most "
          f"{fdr:.0%} right ones.")
 
@@ -270,8 +282,8 @@ if wrong is not None and wrong.sum() >= 20 and len(found.suspects):
           false, fdr, (inf, 3 * (fdr / wrong.sum()) ** 0.5))
 
 # %% [markdown]
-# **Does it help?** Encoders are fitted with a weight for each pair, the root of the probability that
-# it is right, and to all pairs alike. How near the top are the partners of held-out rows?
+# **Does it help?** Encoders are fitted with a weight for each pair, the root of the probability
+# that it is right, and to all pairs alike. How near the top are the partners of held-out rows?
 
 # %%
 judged = audit(x, y, n_components=rank, random_state=seed) if fifth else found  # no row held out
@@ -289,7 +301,9 @@ if wrong is not None:
 
 # %%
 Markdown("**So:** one over the place of the partner, which is 1 if it always comes first, is on "
-         "average " + ", ".join(f"{v.mean():.3f} ({name})" for name, v in near.items()) + ".")
+         "average " + ", ".join(f"{v.mean():.3f} ({name})" for name, v in near.items())
+         + f". Weights change it by {gain.mean():+.3f}, with a standard error of {error:.3f}"
+         + ("." if abs(gain.mean()) > 2 * error else ": no difference that can be seen here."))
 
 # %%
 Markdown(
@@ -309,9 +323,10 @@ Markdown(
 
 # %% [markdown]
 # ## 6 Which unpaired rows belong together?
-# Partners are looked for among rows that were given without one, by a model of the pairs that are not
-# suspect. A share `fdr` of what is recovered may be wrong, on average. If nothing is recovered, the
-# report says what it would take.
+# Partners are looked for among rows that were given without one, by a model of the pairs that are
+# not suspect. A share `fdr` of what is recovered may be wrong, on average over data sets, those
+# counted in where nothing is found. What holds of the list at hand are the probabilities beside its
+# pairs. If nothing is recovered, the report says what it would take.
 
 # %%
 clear = ~suspect.numpy()
@@ -326,9 +341,16 @@ if min(len(given.x_unpaired), len(given.y_unpaired)) and clear.sum() >= 20:
 # %%
 Markdown("**So:** no unpaired rows were given." if recovered is None else
          f"**So:** nothing was recovered: {recovered.reason}." if not len(recovered.pairs) else
-         f"**So:** {len(recovered.pairs):,} of {len(given.x_unpaired):,} unpaired rows of x have "
-         f"found a partner; about {fdr:.0%} of these pairs may be wrong. Each comes with a "
-         f"probability of being right, {recovered.confidence.mean():.0%} on average.")
+         f"**So:** for {len(recovered.pairs):,} of {len(given.x_unpaired):,} unpaired rows of x a "
+         f"partner is proposed in `recovered.csv`. By their own probabilities about "
+         f"{float((1 - recovered.confidence).sum()):.1f} of these pairs are wrong.")
+
+# %%
+if recovered is not None and len(recovered.pairs):
+    first = recovered.confidence.argsort(descending=True)[:10].tolist()
+    rows = [f"| {names['x_id'][k]} | {names['y_id'][k]} | {recovered.confidence[k]:.2f} |"
+            for k in first]
+    display(Markdown("\n".join(["| x | y | probability of being right |", "|---|---|---|", *rows])))
 
 # %%
 if wrong is not None and recovered is not None:
@@ -371,9 +393,11 @@ if wrong is not None and len(sure) >= 100:
 # ## 7 What to do next
 
 # %%
-number = None if recovered is None else len(recovered.pairs)
-steps = overview.next_steps(found, related, rank, number)
+steps = sentences.next_steps(found, related, rank, recovered and recovered.confidence, best)
 Markdown("\n".join(f"- {step}" for step in steps))
+
+# %% tags=["summary"]
+Markdown("**In short.** " + sentences.summary(found, related, recovered and recovered.confidence))
 
 # %% [markdown]
 # ## What was claimed, and what came out

@@ -348,7 +348,13 @@ IDEAS: dict[str, Idea] = {
     # Chapter 13: detection
     "noise in one modality": Idea(
         "the correlation is that of a noisy view and a clean one, (1 + s^2)^(-1/2)",
-        (("mmcl.detection_theory.correlation", "return 1 / (1 + noise_std * noise_std)", "return (1 + noise_std**2) ** -0.5"),),
+        (
+            (
+                "mmcl.detection_theory.correlation",
+                "return 1 / (1 + noise_std * noise_std)",
+                "return (1 + noise_std**2) ** -0.5",
+            ),
+        ),
         "13",
         ("ours.bayes.rates", "ours.recovery.matching"),
         ("test_detection_theory.py::test_information_is_the_log_determinant_of_the_joint_covariance",),

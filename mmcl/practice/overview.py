@@ -1,14 +1,13 @@
 """What to look at before an audit, and beside it: is there a relation, how are held-out rows retrieved, what next."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from mmcl.practice.audit import Audit, in_features
+from mmcl.practice.audit import in_features
 from mmcl.practice.estimator import MMCL
-from mmcl.practice.files import Given
 from mmcl.practice.robust import weighted_fit, whitened
 
 
@@ -141,60 +140,20 @@ def known_probability(score: Tensor, wrong: Tensor) -> Tensor:
     return torch.as_tensor(IsotonicRegression().fit_transform(score.double().numpy(), right)).double()
 
 
-def described(given: Given) -> list[tuple[str, str, str]]:
-    """What was given: (what, how it is, what to do) for each, in words."""
-    n, unpaired = len(given.x), (len(given.x_unpaired), len(given.y_unpaired))
-    uneven = max(given.spread) > 100
-    return [
-        ("pairs", f"{n:,} with {given.x.shape[1]} and {given.y.shape[1]} features",
-         "Give at least 300: fewer say little." if n < 300 else "Enough to go on."),
-        ("missing", f"{_number(given.missing, 'pair')} with a missing or infinite value",
-         "They were left out; impute them if there are many." if given.missing else "Nothing to do."),
-        ("repeated", f"{_number(given.repeated, 'pair')} with a row that another pair has, too",
-         "Drop repeats, or a pair is judged by its twin." if given.repeated else "Nothing to do."),
-        ("scale", f"features differ {given.spread[0]:,.0f}-fold and {given.spread[1]:,.0f}-fold in spread",
-         "They are standardised here; do so wherever you use them." if uneven else "Nothing to do."),
-        ("unpaired", f"{unpaired[0]:,} and {unpaired[1]:,} rows without a partner",
-         "Section 6 looks for partners." if min(unpaired) else "Give x_unpaired and y_unpaired to look for partners."),
-    ]  # fmt: skip
-
-
-def _number(count: int, what: str) -> str:
-    return f"{count:,} {what}{'' if count == 1 else 's'}"
-
-
-def next_steps(found: Audit, related: int, rank: int, recovered: int | None) -> Sequence[str]:
-    """What to do next, a sentence for each finding.
+def best_retrieval(encoded: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> str | None:
+    """The encoders whose held-out partners come nearest to the top, if by two standard errors before all others.
 
     Args:
-        found: the audit.
-        related, rank: canonical correlations above chance, of how many.
-        recovered: partners found, or None if none were looked for.
+        encoded: by name, rows (m, r) of both modalities.
+
+    Example:
+        >>> rng = np.random.default_rng(0)
+        >>> z, other = np.eye(50), rng.standard_normal((50, 50))
+        >>> best_retrieval({"right": (z, z), "chance": (z, other)}), best_retrieval({"a": (z, z), "b": (z, z)})
+        ('right', None)
     """
-    if not related:
-        return ("The two sides show no relation that can be told from chance: check that rows are in one order, "
-                "or give more pairs.",)  # fmt: skip
-    share, bound = found.wrong_share, found.wrong_share_upper
-    steps = [
-        f"Keep all {rank} dimensions: each is related beyond chance."
-        if related == rank
-        else f"Keep the first {related} dimensions: the next is not above chance."
-    ]
-    if not found.power.sees:
-        steps.append("Whether pairs are wrong cannot be seen here: give more pairs, or features that tell more.")
-    elif len(found.suspects) == 0:
-        steps.append("No pair stands out as wrong.")
-    else:
-        steps.append(f"Look at the {_number(len(found.suspects), 'suspect')} of suspects.csv, from the top.")
-    if found.power.sees and share.value > 0.05:
-        steps.append("Train with the weights of suspects.csv, not on all pairs alike.")
-    elif found.power.sees:
-        few = f"Few pairs are wrong ({share.value:.1%} by the estimate, at most {bound.high:.1%})"
-        steps.append(f"{few}: train on all of them alike.")
-    if recovered is not None:
-        steps.append(
-            f"Use the {_number(recovered, 'pair')} of recovered.csv."
-            if recovered
-            else "Leave the unpaired rows unpaired."
-        )
-    return steps
+    near = {name: 1 / places(*z).double() for name, z in encoded.items()}
+    best = max(near, key=lambda name: float(near[name].mean()))
+    leads = [near[best] - other for name, other in near.items() if name != best]
+    clear = all(lead.mean() > 2 * lead.std() / len(lead) ** 0.5 for lead in leads)
+    return best if clear else None

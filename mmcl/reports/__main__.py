@@ -47,10 +47,10 @@ def _report(args) -> int:
 def _audit(args) -> int:
     from mmcl.reports import audit
 
-    written, problem = audit.audit(args.features, args.features_y, args.p, args.o)
+    written, short, problem = audit.audit(args.features, args.features_y, args.p, args.o)
     if problem:
         print(f"the audit stopped: {problem}", file=sys.stderr)
-    print(*written, sep="\n")
+    print(*filter(None, [short, *written]), sep="\n")
     return int(bool(problem))
 
 

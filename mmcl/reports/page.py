@@ -87,7 +87,7 @@ def report(
         ],
         changed=[(n, spelled(value), spelled(allowed[n].default)) for n, value in differ.items()],
         seed=spelled(values.get("seed", allowed["seed"].default)) if "seed" in allowed else "",
-        command=command_for(about.get("source", name), differ),
+        command=about.get("command") or command_for(about.get("source", name), differ),
         stopped=stopped(notebook),
         summed=any('id="ledger"' in output for block in shown for output in block.get("outputs", [])),
         about=about,

@@ -1,5 +1,7 @@
 """The audit: bound, estimate and ranks against independent routes, and what may not change them."""
 
+import re
+
 import numpy as np
 import pytest
 import scipy.optimize
@@ -12,8 +14,8 @@ from mmcl import audit
 from mmcl.data import spiked
 from mmcl.metrics import sin_theta
 from mmcl.practice.audit import expected_rate
-from mmcl.practice.overview import next_steps
 from mmcl.practice.robust import weighted_fit, whitened
+from mmcl.practice.sentences import next_steps, summary, unnamed
 from mmcl.practice.wrong_share import Binormal, estimate_share, most_wrong, stranger_ranks, upper_share
 
 
@@ -130,7 +132,8 @@ def test_without_a_relation_pairs_score_as_strangers_do():
     assert found.wrong_share_upper.high == 1
     assert not found.power.sees
     assert "could not have seen wrong" in str(found.power)
-    told = " ".join(next_steps(found, related=1, rank=3, recovered=None))
+    assert summary(found, related=2, sure=None).endswith("Whether pairs are wrong cannot be seen here.")
+    told = " ".join(next_steps(found, related=1, rank=3, sure=None))
     assert "cannot be seen here" in told
     assert "suspects.csv" not in told
     seen = weighted_fit(x, y, torch.ones(300).double(), 10)
@@ -204,3 +207,13 @@ def test_weights_are_roots_of_the_probability_of_being_right_and_bring_the_refit
     w = whitened(p.x, p.x_tilde, ridge=0.0)
     alike, known = (w.map @ weighted_fit(w.x, w.x_tilde, a.double(), 4).g1.mT for a in (torch.ones(400), ~p.wrong))
     assert sin_theta(found.refit.g1.mT, known) < sin_theta(alike, known)
+
+
+def test_what_the_list_leaves_is_said_and_true():
+    x, y, wrong = shuffled_pairs(seed=3, noise_std=0.8)
+    found = audit(x, y, n_components=4)
+    expected, left = (int(v.replace(",", "")) for v in re.findall(r"[\d,]+(?= wrong| are)", unnamed(found)))
+    missed = int(wrong.sum()) - int(wrong[found.suspects].sum())
+    assert abs(expected - int(wrong.sum())) < 30
+    assert abs(left - missed) < 30
+    assert f"{len(found.suspects)} suspects" in summary(found, related=4, sure=None)

@@ -47,13 +47,18 @@ def test_two_tables_become_a_page_and_the_pairs_in_order_of_suspicion(tmp_path, 
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine.txt").write_text("stays")
     assert main(["audit", "f.npz", "-o", "out", "-p", "n_components=3", "-p", "permutations=20"]) == 0
-    assert capsys.readouterr().out.split() == ["out/report.html", "out/suspects.csv", "out/recovered.csv"]
+    short, *written = capsys.readouterr().out.splitlines()
+    assert re.match(r"In short. 150 pairs, related in \d dimensions?. About [\d.]+% of them are wrong", short)
+    assert written == ["out/report.html", "out/suspects.csv", "out/recovered.csv"]
     assert (tmp_path / "out" / "mine.txt").read_text() == "stays"
     rows = list(csv.DictReader((tmp_path / "out" / "suspects.csv").read_text().splitlines()))
     assert {row["id"] for row in rows} == set(names)
     assert np.mean([int(row["row"]) < 30 for row in rows[:20]]) > 0.8
     page = (tmp_path / "out" / "report.html").read_text()
     assert "What to do next" in page
+    assert page.index("In short") < page.index("What was given</h2>")
+    assert "mmcl audit f.npz -p n_components=3 -p permutations=20 -o out" in page
+    assert "python -m mmcl report" not in page
     assert audit.PAGE == "report.html"
     told = re.sub(r"<pre.*?</pre>", "", page, flags=re.S)
     about = told[: told.index("How this page was made</h2>")]

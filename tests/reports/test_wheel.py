@@ -60,7 +60,7 @@ def test_two_files_become_a_page_in_an_empty_folder_without_the_repository(insta
     empty = tmp_path / "empty"
     empty.mkdir()
     small = ["-p", "n_components=3", "-p", "permutations=20"]
-    assert mmcl_of(installed, "audit", "../x.npy", "../y.npy", "-o", "report", *small, cwd=empty).split() == [
+    assert mmcl_of(installed, "audit", "../x.npy", "../y.npy", "-o", "report", *small, cwd=empty).splitlines()[1:] == [
         "report/report.html",
         "report/suspects.csv",
     ]
