@@ -15,20 +15,20 @@ MEMORY = 2**23  # numbers kept of earlier steps at most, in up to 20 pairs
 
 @dataclass(frozen=True)
 class State:
-    """M = u diag(s) v^T of rank r, with L, and its gradient rho M - S(beta(M)) along the matrices of rank r and off."""
+    """M = u diag(s) v^T of rank r, with the loss L and its gradient rho M - S(beta(M)) there."""
 
     u: Tensor
     s: Tensor
     v: Tensor
     m: Tensor
-    along: Tensor
-    off: Tensor
+    gradient: Tensor
     value: Tensor
 
     def tangent(self, a: Tensor) -> Tensor:
-        """The projection of ``a`` on the tangent space of the matrices of rank r at M."""
+        """The projection of ``a`` on the tangent space of the matrices of rank r at M; where M has a smaller rank, as
+        at 0, it may grow in any direction, and ``a`` stays as it is."""
         rest = a - self.u @ (self.u.mT @ a)
-        return a - rest + rest @ self.v @ self.v.mT
+        return (a - rest + rest @ self.v @ self.v.mT).where(self.s[..., -1, None, None] > 0, a)
 
 
 @dataclass(frozen=True)
@@ -37,15 +37,15 @@ class Curvature:
 
     steps: Tensor
     changes: Tensor
-    length: Tensor  # (..., 1) of a step along minus the gradient, by the last pair; 1/rho at first and at most
+    length: Tensor  # (..., 1) of a step along minus the gradient, by the last pair
 
-    def after(self, step: Tensor, change: Tensor, longest: float) -> "Curvature":
+    def after(self, step: Tensor, change: Tensor) -> "Curvature":
         bend, size = ((a * change).sum((-2, -1)).unsqueeze(-1) for a in (step, change))
         bends = bend > 1e-10 * (_norm2(step).unsqueeze(-1) * size).sqrt()
         new = [(a.flatten(-2) * bends).unsqueeze(-2) for a in (step, change)]
         keep = min(20, max(1, MEMORY // new[0].numel()))
         kept = [torch.cat([a, b], -2)[..., -keep:, :] for a, b in zip((self.steps, self.changes), new, strict=True)]
-        return Curvature(kept[0], kept[1], (bend / size).clamp(max=longest).where(bends, self.length))
+        return Curvature(kept[0], kept[1], (bend / size).where(bends, self.length))
 
     def times(self, gradient: Tensor) -> Tensor:
         """The inverse Hessian of these pairs times (..., N), in the compact form of Byrd, Nocedal and Schnabel (1994):
@@ -75,11 +75,11 @@ def descend(
     max_steps: int,
     progress: bool,
 ) -> tuple[State, Tensor, Tensor]:
-    """From M = 0 by M+ = SVD_r(M - H P_T(G) - f (G - P_T(G))), G = rho M - S the gradient, P_T its projection on the
-    tangent space and H and f the inverse Hessian and the length that L-BFGS knows along it, 1/rho both at first.
+    """From M = 0 by M+ = SVD_r(M - P_T(H P_T(G))), G = rho M - S the gradient, P_T the projection on the tangent space
+    and H the inverse Hessian that L-BFGS knows along it, 1/rho at first, so that the first step is SVD_r(S)/rho.
 
-    Only G's normal part is divided by a number: H of it would move a stationary point. All batch entries go at once; a
-    converged one stands still. Returns the last state, whether it met the tolerance, and the losses (steps + 1, ...).
+    All batch entries go at once; a converged one stands still. Returns the last state, whether it met the tolerance,
+    and the losses (steps + 1, ...).
     """
 
     def at(a: Tensor) -> State:
@@ -87,9 +87,7 @@ def descend(
         g1, g2 = balanced_factors(u, s, v)
         value, covariance = evaluate(x, x_tilde, g1, g2, loss)
         m = g1.mT @ g2
-        gradient = rho * m - covariance
-        along = State(u, s, v, m, m, m, value).tangent(gradient)
-        return State(u, s, v, m, along, gradient - along, value + rho / 2 * s.square().sum(-1))
+        return State(u, s, v, m, rho * m - covariance, value + rho / 2 * s.square().sum(-1))
 
     now = at(x.new_zeros(*x.shape[:-2], x.shape[-1], x_tilde.shape[-1]))
     shape = *x.shape[:-2], 0, now.m.shape[-2:].numel()
@@ -97,15 +95,14 @@ def descend(
     done = torch.zeros_like(now.value, dtype=torch.bool)
     history = [now.value]
     for _ in tqdm(range(max_steps), desc=f"fit {loss!r}", unit="step", disable=not progress):
-        step = -now.tangent(known.times(now.along)) - known.length.unsqueeze(-1) * now.off
-        before = now
-        now, stuck = _backtrack(before, at, step, done)
-        converged = _norm2(now.along) <= tol**2 * _norm2(rho * now.m - now.along - now.off)
+        before, along = now, now.tangent(now.gradient)
+        now, stuck = _backtrack(before, at, -now.tangent(known.times(along)), done)
+        converged = _norm2(now.tangent(now.gradient)) <= tol**2 * _norm2(rho * now.m - now.gradient)
         done = done | converged | stuck
         history.append(now.value)
         if done.all():
             break
-        known = known.after(now.tangent(now.m - before.m), now.along - now.tangent(before.along), 1 / rho)
+        known = known.after(now.tangent(now.m - before.m), now.tangent(now.gradient - along))
     return now, converged, torch.stack(history)
 
 
@@ -119,7 +116,7 @@ def _backtrack(now: State, at: Callable[[Tensor], State], step: Tensor, done: Te
     t = torch.ones_like(now.value)
     while True:
         trial = at(now.m + t[..., None, None] * step)
-        change, expected = trial.value - now.value, ((now.along + now.off) * (trial.m - now.m)).sum((-2, -1))
+        change, expected = trial.value - now.value, (now.gradient * (trial.m - now.m)).sum((-2, -1))
         falls = change <= 1e-4 * expected.clamp(max=0) + rounding
         stuck = t < 1e-12
         if (falls | done | stuck).all():

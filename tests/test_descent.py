@@ -5,8 +5,10 @@ import torch
 from helpers import close, normal, pairs, relative
 
 from mmcl._descent import Curvature
+from mmcl.covariance import loss_and_covariance
+from mmcl.data import spiked
 from mmcl.losses import CLIP
-from mmcl.spectral import fit, projected_step
+from mmcl.spectral import closed_form, fit, projected_step
 
 
 def bfgs(first, steps, changes):
@@ -27,7 +29,7 @@ def test_the_compact_form_is_the_bfgs_updates_one_after_the_other_and_leaves_out
         step, change = steps[:, k].clone(), changes[:, k].clone()
         if k == 2:
             change[1] = -change[1]  # in the second entry L curves downwards here
-        known = known.after(step.view(2, 2, 3), change.view(2, 2, 3), longest=9.0)
+        known = known.after(step.view(2, 2, 3), change.view(2, 2, 3))
     gradient = normal(2, 2, 3, seed=3)
     for entry, used in ((0, [0, 1, 2, 3, 4]), (1, [0, 1, 3, 4])):
         s, y = steps[entry][used], changes[entry][used]
@@ -43,7 +45,7 @@ def test_without_memory_the_step_is_the_length_and_a_quadratic_is_known_after_as
     diagonal = torch.tensor([1.0, 2.0, 5.0, 9.0]).double()
     for k in range(4):
         step = torch.eye(4)[k].double()
-        blank = blank.after(step.view(2, 2), (diagonal * step).view(2, 2), longest=1.0)
+        blank = blank.after(step.view(2, 2), (diagonal * step).view(2, 2))
     close(blank.times(gradient), gradient / diagonal.view(2, 2), 1e-14)
 
 
@@ -64,3 +66,34 @@ def test_at_a_small_temperature_steps_of_one_length_are_still_far_away_after_thr
         g1, g2 = projected_step(x, x_tilde, g1, g2, CLIP(0.01), 1.0, step=0.01)
     assert bool(found.converged)
     assert relative(g1.mT @ g2, found.g1.mT @ found.g2) > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("name", "tau"),
+    [("clip", 0.01), ("clip", 1.0), ("clip", 4.0), ("siglip", 1), ("modified_triplet", 1), ("lifted_structured", 1)],
+)
+def test_weak_signals_next_to_strong_noise_take_tens_of_steps_to_the_last_digits(name, tau):
+    p = spiked(300, 20, 19, 5, seed=1, noise_std=1.0)
+    found = fit(p.x, p.x_tilde, 5, CLIP(tau) if name == "clip" else name)
+    assert bool(found.converged)
+    assert found.steps < 120
+
+
+@pytest.mark.parametrize("rank", [1, 3])
+def test_the_first_step_is_the_svd_of_the_contrastive_cross_covariance_over_rho(rank):
+    x, x_tilde = pairs(60, 8, 7, seed=6)
+    zero = torch.zeros(rank, 8).double(), torch.zeros(rank, 7).double()
+    s = loss_and_covariance(x, x_tilde, *zero, CLIP(50.0))[1]
+    first, best = fit(x, x_tilde, rank, CLIP(50.0), rho=2.0, max_steps=1), closed_form(s, rank, rho=2.0)
+    close(first.g1.mT @ first.g2, best.g1.mT @ best.g2, 1e-12)
+
+
+def test_an_entry_that_has_converged_stands_still_while_the_others_go_on():
+    x, x_tilde = pairs(80, 8, 7, seed=7)
+    easy, hard = torch.stack([x / 30, 3 * x]), torch.stack([x_tilde / 30, 3 * x_tilde])
+    both, alone = fit(easy, hard, 2, CLIP(0.05)), fit(x / 30, x_tilde / 30, 2, CLIP(0.05))
+    assert alone.steps < both.steps
+    assert bool(both.converged.all())
+    assert torch.equal(
+        both.history[alone.steps :, 0], both.history[alone.steps, 0].expand(both.steps - alone.steps + 1)
+    )

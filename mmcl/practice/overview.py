@@ -147,10 +147,10 @@ def best_retrieval(encoded: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> str 
         encoded: by name, rows (m, r) of both modalities.
 
     Example:
-        >>> rng = np.random.default_rng(0)
-        >>> z, other = np.eye(50), rng.standard_normal((50, 50))
-        >>> best_retrieval({"right": (z, z), "chance": (z, other)}), best_retrieval({"a": (z, z), "b": (z, z)})
-        ('right', None)
+        >>> z, (a, b, other) = np.eye(50), np.random.default_rng(0).standard_normal((3, 50, 50))
+        >>> best_retrieval({"right": (z, z), "chance": (z, other)})
+        'right'
+        >>> best_retrieval({"as good": (z, z + 0.6 * a), "as this": (z, z + 0.6 * b)})
     """
     near = {name: 1 / places(*z).double() for name, z in encoded.items()}
     best = max(near, key=lambda name: float(near[name].mean()))
