@@ -128,13 +128,19 @@ claim("map.worth-pairs", f"rows without partners count as pairs: errors within {
       "the oracle's", worth, 0, 0.05)
 
 # %%
+def agreement(ax):
+    """The gradients of each loss against those of its SVD objective, both over the largest."""
+    for number, (name, a) in enumerate(theirs.items()):
+        ax.plot(a / a.abs().max(), ours[name] / a.abs().max(), linestyle="", marker="osD^"[number],
+                color=plots.COLOURS[number], markersize=4, label=name.replace("_", " "))
+    ax.set(xlabel="gradient of the loss (autograd)", ylabel="gradient of the SVD objective")
+    ax.set_title("1  Loss and SVD objective agree")
+    ax.legend(loc="upper left", fontsize=8)
+
+
+# %%
 figure, (one, two, three) = plots.panels(columns=3, width=3.5, height=3.4)
-for number, (name, a) in enumerate(theirs.items()):
-    one.plot(a / a.abs().max(), ours[name] / a.abs().max(), linestyle="", marker="osD^"[number],
-             color=plots.COLOURS[number], markersize=4, label=name.replace("_", " "))
-one.set(xlabel="gradient of the loss (autograd)", ylabel="gradient of the SVD objective")
-one.set_title("1  Loss and SVD objective agree")
-one.legend(loc="upper left", fontsize=8)
+agreement(one)
 bands = {k: (v.mean(1), v.quantile(0.05, 1), v.quantile(0.95, 1)) for k, v in error.items()}
 plots.curves(two, sizes, bands, "pairs $n$, half of them wrong", r"error $\|\sin\Theta\|_F$",
              "2  Multimodal overtakes", log="xy", legend="lower left")

@@ -415,8 +415,11 @@ learnt = (torch.linalg.qr(end.g1[-1].T)[0].T @ u).square().sum(0)    # 1: G1 hol
 shared = torch.arange(len(learnt)) < rank + 2
 
 # %%
-figure, (left, right) = plots.panels(columns=2, width=4.4)
 lines = {"encoder $G_1$": encoder[:-1].mean(-1), "its increment": increment.mean(-1)}
+kinds = {"learnt": learnt > 0.5, "left out": (learnt < 0.5) & shared}
+
+# %%
+figure, (left, right) = plots.panels(columns=2, width=4.4)
 plots.curves(left, np.arange(steps), lines, "gradient steps on CLIP",
              f"share in the top {rank} directions of $S$",
              "The encoder turns to the top singular\nvectors, its late steps away from them",
@@ -424,7 +427,7 @@ plots.curves(left, np.arange(steps), lines, "gradient steps on CLIP",
 left.set_ylim(0, 1.05)
 plots.level(left, rank / d1, "a random direction", at=0.6)
 right.bar(np.arange(1, len(strength) + 1), strength, color=plots.GREY, label="noise")
-for name, k in {"learnt": learnt > 0.5, "left out": (learnt < 0.5) & shared}.items():
+for name, k in kinds.items():
     right.bar(k.nonzero().flatten() + 1, strength[k], label=name)
 right.set(xlabel="direction $k$ of $S(\\beta)$ at CLIP's minimum", ylabel="singular value of $S$")
 right.set_title(f"{rank + 2} shared, {rank} dimensions:\nthose left out come first", loc="left")

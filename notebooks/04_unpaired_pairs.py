@@ -39,6 +39,12 @@ from pathlib import Path
 import torch
 from IPython.display import Markdown
 
+if min(draws, fits) < 2 or not rank < d or min(n, many, *n_unpaired) < rank:
+    raise ValueError(f"use 2 draws, rank < d, and rank <= n, many, N; got {draws = }, {fits = }, "
+                     f"{rank = }, {d = }, {n = }, {many = }, {n_unpaired = }")
+inf = math.inf
+
+# %%
 from mmcl.covariance import loss_and_covariance, truncated_svd
 from mmcl.data import spiked
 from mmcl.detection_theory import exact_detection, exact_detection_bound
@@ -52,11 +58,6 @@ from mmcl.notebook.statistics import interval, loglog_slope
 from mmcl.spectral import fit
 from mmcl.training import random_encoders
 from mmcl.unpaired import UnpairedLoss, algorithm_1, detect_edges
-
-if min(draws, fits) < 2 or not rank < d or min(n, many, *n_unpaired) < rank:
-    raise ValueError(f"use 2 draws, rank < d, and rank <= n, many, N; got {draws = }, {fits = }, "
-                     f"{rank = }, {d = }, {n = }, {many = }, {n_unpaired = }")
-inf = math.inf
 
 # %% [markdown]
 # ## 1 Eq. (4.1), (4.3) and Proposition 8.2: the loss sees one matrix $S^u$
@@ -138,20 +139,25 @@ edges = detect_edges(u, v, torch.eye(3).double(), torch.eye(3).double())
 right = int((edges[:, 0] == edges[:, 1]).sum())
 
 # %%
+arrows = (("best of its row", "<", by_row, (0, 0.38)),
+          ("best of its column", "^", by_column, (0.38, 0)))
+groups = {}
+for r in (10, 60):
+    u, v = known(r, 200)
+    strangers = (u @ v.T).fill_diagonal_(-inf).amax(1)
+    groups[r] = {"the partner": (u * v).sum(1) / r, "best of 199 strangers": strangers / r}
+
+# %%
 figure, (first, *panels) = plots.panels(columns=3, width=3.4, height=3.1)
 plots.matrix(first, s, rf"(4.2), $r=3$: {right} of 6 kept are right", numbers="{:.0f}")
-for name, marker, which, shift in (("best of its row", "<", by_row, (0, 0.38)),
-                                   ("best of its column", "^", by_column, (0.38, 0))):
+for name, marker, which, shift in arrows:
     i, j = which.nonzero().T
     first.plot(j + shift[1], i + shift[0], marker, color="black", markersize=5, label=name)
 first.plot(edges[:, 1], edges[:, 0], "s", markersize=27, markeredgewidth=2.5,
            markerfacecolor="none", color=plots.COLOURS[2], label="kept")
 first.legend(loc="upper center", bbox_to_anchor=(0.5, 0), ncols=3, fontsize=7, markerscale=0.4)
-for ax, r, verdict in zip(panels, (10, 60), ("often loses", "wins"), strict=True):
-    u, v = known(r, 200)
-    strangers = (u @ v.T).fill_diagonal_(-inf).amax(1)
-    groups = {"the partner": (u * v).sum(1) / r, "best of 199 strangers": strangers / r}
-    plots.histograms(ax, groups, torch.linspace(0, 3, 40), "score $s_{ij}/r$",
+for ax, r, verdict in zip(panels, groups, ("often loses", "wins"), strict=True):
+    plots.histograms(ax, groups[r], torch.linspace(0, 3, 40), "score $s_{ij}/r$",
                      f"$r={r}$: the partner {verdict}")
 show(figure, alt="Left, similarities of six rows and six columns: arrows at the best of each row "
      "and of each column, boxes at the six that are kept. Right, the partner's score and the best "
@@ -251,6 +257,11 @@ pairs = [70, 90, 120, 180, 250, 500, 1000]
 learned = torch.stack([from_pairs(m) for m in pairs])
 
 # %%
+asked = 1.0  # Assumption 4.1 solved for n, C = rho = 1: r + 2 effective ranks = 60 + 2 * 120
+for _ in range(20):
+    asked = 300**3 / 60 * math.log(200) * math.log(asked + 240)
+
+# %%
 figure, (one, two) = plots.panels(columns=2, width=4.6, height=3.4)
 share = {f"$N={N}$": [r / math.log(N) for r in ranks] for N in candidates}
 lines = dict(zip(share, measured, strict=True))
@@ -259,9 +270,6 @@ plots.curves(one, share | {least: share[list(share)[-1]]}, lines | {least: bound
              r"$r/\log N$", r"share with $\hat E^u=E^u$", r"The rank decides, by $r/\log N$",
              legend="lower right")
 plots.curves(two, pairs, {"found": learned}, "$n$ pairs", "", "A few pairs suffice", "x", None)
-asked = 1.0  # Assumption 4.1 solved for n, C = rho = 1: r + 2 effective ranks = 60 + 2 * 120
-for _ in range(20):
-    asked = 300**3 / 60 * math.log(200) * math.log(asked + 240)
 plots.level(two, asked, "Assumption 4.1 if $C=1$", vertical=True)
 plots.level(two, 60**2, "$r^2$", vertical=True)        # p. 7: about r^2 pairs, up to logarithms
 two.set(xlim=(50, 10 * asked), ylim=(-0.03, 1.05))
@@ -527,17 +535,19 @@ for m in figure_2.NUMBERS:
     closed[m] = sin_theta(fit(p.x, p.x_tilde, setting["rank"]).g1.mT, p.u1)
 
 # %%
+names = {"authors' notebook, run again": "published notebook",
+         "rule (4.2) in blocks of $n$": "rule (4.2), first encoders, blocks of n"}
+alone = "one SVD, no unpaired rows"
+
+# %%
 figure, panels = plots.panels(columns=3, width=3.6, height=3.6)
 figure.suptitle("The error falls with $N/n$, as printed; one SVD of the $n$ pairs is lower still",
                 x=0.01, ha="left")
-names = {"authors' notebook, run again": "published notebook",
-         "rule (4.2) in blocks of $n$": "rule (4.2), first encoders, blocks of n"}
 for ax, m in zip(panels, figure_2.NUMBERS, strict=True):
     lines, x = {"paper": paper[f"n={m}"]}, {"paper": paper["ratio"]}
     for name, stage in names.items():
         x[name] = [k for k in (0, *figure_2.RATIOS) if (stage, m, k) in runs]
         lines[name] = interval(torch.stack([runs[stage, m, k] for k in x[name]]))
-    alone = "one SVD, no unpaired rows"
     lines[alone], x[alone] = [closed[m].mean()] * 2, (0, 15)
     plots.curves(ax, x, lines, "$N/n$", r"$\|\sin\Theta(G_1,U_1)\|_F$", f"$n={m}$", legend=None)
     ax.set_ylim(0, 2.6)

@@ -45,6 +45,7 @@ from mmcl.notebook.statistics import interval
 from mmcl.spectral import closed_form
 from mmcl.theory import partition_threshold
 
+# %%
 if (flips[0] != 0 or sorted(set(flips)) != flips or flips[-1] > 0.5
         or {0.3, 10} - {*flips, *clusters}):
     raise ValueError("flips begin with 0, hold 0.3 and rise to 0.5 at most; clusters hold 10")
@@ -160,16 +161,18 @@ claim("table-1.partition-helps", "p' = 0.3: Algorithm 2 (k = 10) changes the acc
       gained, 0, 0.15)
 
 # %%
-figure, (left, right) = plots.panels(columns=2, width=4.4, height=3.7)
-lines = {"no partition": interval(plain, 0), "Algorithm 2, k = 10": interval(printed, 0),
-         "the code's variant, k = 10": interval(filled[10], 0)}
-plots.curves(left, p, lines, "distortion rate $p'$", "test accuracy",
-             "Ours, linear: a partition helps little", legend="lower left")
 variant = "the code's variant, k = 10"
-none = torch.full((11,), torch.nan)                     # not in the figure
-lines = {"no partition": torch.tensor(figure_1["no partitioning"]), "Algorithm 2, k = 10": none,
-         variant: torch.tensor(figure_1["k=10"])}
-plots.curves(right, figure_1["p"], lines, "distortion rate $p'$", "",
+linear = {"no partition": interval(plain, 0), "Algorithm 2, k = 10": interval(printed, 0),
+          variant: interval(filled[10], 0)}
+networks = {"no partition": torch.tensor(figure_1["no partitioning"]),
+            "Algorithm 2, k = 10": torch.full((11,), torch.nan),  # not in the figure
+            variant: torch.tensor(figure_1["k=10"])}
+
+# %%
+figure, (left, right) = plots.panels(columns=2, width=4.4, height=3.7)
+plots.curves(left, p, linear, "distortion rate $p'$", "test accuracy",
+             "Ours, linear: a partition helps little", legend="lower left")
+plots.curves(right, figure_1["p"], networks, "distortion rate $p'$", "",
              "Printed, networks: without one, collapse at 0.3", legend=None)
 right.legend(right.get_lines()[::2], ["paper, no partitioning", "paper, k = 10"], loc="lower left")
 for ax in (left, right):

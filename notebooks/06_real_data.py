@@ -47,6 +47,7 @@ from mmcl.experiments.sources import components, load_source
 from mmcl.notebook import plots
 from mmcl.notebook.claims import claim, ledger, show
 
+# %%
 if min(pairs, rows, tests) < 100 or min(epochs, loops) < 1 or draws < 2:
     raise ValueError("use pairs, rows, tests >= 100, epochs, loops >= 1, draws >= 2")
 authors, inf = published("5.3"), float("inf")
@@ -137,10 +138,12 @@ best = {k: v.amax(1) for k, v in curves.items()}
 print(f"Ours: {stored['command']}, {stored['date']}, {len(best['paired'])} draws of the pairs.")
 
 # %%
-figure, axes = plots.panels(columns=3, width=3.3, height=3.4)
 panels = (("paired", "paired_only", "Pairs alone: reached"),
           ("detected", "with_unpaired", "Unpaired rows: not reached"),
           ("pairs", "oracle_pairs", "Oracle: not reached in 100 epochs"))
+
+# %%
+figure, axes = plots.panels(columns=3, width=3.3, height=3.4)
 for ax, (ours, theirs, title) in zip(axes, panels, strict=True):
     lines = {"paper": torch.tensor(authors[theirs])}
     lines |= {"ours": (curves[ours].mean(0), curves[ours].amin(0), curves[ours].amax(0))}

@@ -45,6 +45,7 @@ from mmcl.notebook import plots, statistics
 from mmcl.notebook.claims import claim, ledger, show
 from mmcl.theory import multimodal_error, rate_bound
 
+# %%
 if sorted(shares) != shares or not 0 < shares[0] < shares[-1] <= 1 or len(shares) < 4:
     raise ValueError(f"shares = {shares}: use at least 4 increasing shares, above 0 and up to 1")
 if min(n, paper_n) < 300 or min(draws, paper_draws) < 3:
@@ -406,8 +407,10 @@ for name, gap in zip(methods, np.abs(changes - expected).mean(1), strict=True):
           gap, 0, 0.047 * math.sqrt(6 / draws))
 
 # %%
-figure, axes = plots.panels(columns=2, width=4.2, height=3.6)
 lines = {"multimodal": exact, "PCA, masked": np.full(len(exact), max(alone))}
+
+# %%
+figure, axes = plots.panels(columns=2, width=4.2, height=3.6)
 plots.curves(axes[0], points, lines, r"share $\eta$ of right pairs", "overlap of $u$ with $U_1$",
              "Own structure: only pairs help", legend=None, every=[])
 for name, values, at in zip(lines, structured.values(), ((0.45, 0.86), (0.6, 0.08)), strict=True):

@@ -42,6 +42,7 @@ from mmcl.practice import overview, sentences
 from mmcl.practice.files import pairs_of, read_pairs, rows_as_csv
 from mmcl.practice.recover import recover
 
+# %%
 if not (0 <= wrong_share < 1 and 0 < fdr < 1 and n_components >= 0 and permutations >= 20):
     raise ValueError(f"use wrong_share in [0, 1), fdr in (0, 1), n_components >= 0, permutations "
                      f">= 20;"
