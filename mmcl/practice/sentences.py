@@ -95,7 +95,7 @@ def next_steps(found: Audit, related: int, rank: int, sure: Tensor | None, best:
     if found.power.sees and share.value > 0.05:
         steps.append(
             "Until they are mended, fit with the column weight of suspects.csv as sample weights: on the data tried "
-            "it never lost, and it gains where many pairs are wrong."
+            "no loss could be seen, and it gains where many pairs are wrong."
         )
     elif found.power.sees:
         few = f"Few pairs are wrong ({share.value:.1%} by the estimate, at most {bound.high:.1%})"
