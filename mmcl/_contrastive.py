@@ -2,10 +2,11 @@
 
 The private methods see the similarities s in blocks of rows, so that `mmcl.covariance.loss_and_covariance` can walk
 an n x n matrix that is never kept: `_prepare` a block that begins at row ``start``, add up its row and column
-`_totals`, `_merge` the latter over blocks, then ask for the weights `_apart` of a block, `_together` of the diagonal.
-`_prepare` may overwrite its block, and `_apart_times` is `_apart` times a matrix, for a loss that need not form it:
-at n = 300 memory that is asked for anew costs more than the arithmetic.
-The totals leave out the pair itself; `_value` and `_together` add its term, eps psi((1 - nu) s_ii).
+`_totals`, `_merge` the latter over blocks, `_settle` them into the value, the weights of the diagonal and what each
+row and each column has in the other weights, then ask for these, `_apart`, of each block.
+`_prepare` may overwrite its block, and `_apart_times` is `_apart` and its transpose times matrices, for a loss that
+need not form it: at n = 300 memory that is asked for anew costs more than the arithmetic.
+The totals leave out the pair itself; `_settle` adds its term, eps psi((1 - nu) s_ii).
 """
 
 import math
@@ -28,6 +29,7 @@ class ContrastiveLoss:
     """
 
     nu, eps = 1.0, 0.0
+    exchangeable = True  # no pair is treated unlike another
 
     def __init__(self, nu: float, eps: float):
         no_less_than(1, nu=nu)
@@ -36,7 +38,7 @@ class ContrastiveLoss:
 
     def __call__(self, s: Tensor) -> Tensor:
         diagonal, block = self._whole(s)
-        return self._value(*self._totals(block, diagonal, 0), diagonal)
+        return self._settle(*self._totals(block, diagonal, 0), diagonal)[0]
 
     def weights(self, s: Tensor) -> Tensor:
         return self.value_and_weights(s)[1]
@@ -44,21 +46,24 @@ class ContrastiveLoss:
     def value_and_weights(self, s: Tensor) -> tuple[Tensor, Tensor]:
         """``loss(s)`` and ``loss.weights(s)`` from the same exponentials."""
         diagonal, block = self._whole(s)
-        rows, columns = self._totals(block, diagonal, 0)
-        value, together = self._value(rows, columns, diagonal), self._together(rows, columns, diagonal)
-        return value, self._apart(block, diagonal, 0, rows, columns) + torch.diag_embed(together)
+        value, together, by_row, by_column = self._settle(*self._totals(block, diagonal, 0), diagonal)
+        return value, self._apart(block, diagonal, 0, by_row, by_column) + torch.diag_embed(together)
 
     def _whole(self, s: Tensor) -> tuple[Tensor, Any]:
         s = as_tensor("s", s)
         if s.ndim < 2 or s.shape[-1] != s.shape[-2] or s.shape[-1] < 2:
             raise ValueError(f"s has shape {tuple(s.shape)}; similarities are (..., n, n) with n >= 2")
         all_finite("s", s)
-        return s.diagonal(dim1=-2, dim2=-1), self._prepare(s.clone(), 0, float(s.detach().abs().amax()))
+        return s.diagonal(dim1=-2, dim2=-1), self._prepare(s.clone(), 0)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{k}={v:g}' for k, v in vars(self).items())})"
 
-    def _prepare(self, s: Tensor, start: int, bound: float) -> Any:
+    def _curvature_at_zero(self, n: int) -> float:
+        """c for which -dS(beta(M))[D] is c Cov(x) D Cov(x_tilde) at M = 0, up to a share of 1/n."""
+        return 0.0
+
+    def _prepare(self, s: Tensor, start: int) -> Any:
         raise NotImplementedError
 
     def _totals(self, block: Any, diagonal: Tensor, start: int) -> tuple[Tensor, Tensor]:
@@ -68,19 +73,17 @@ class ContrastiveLoss:
     def _merge(columns: Tensor, more: Tensor) -> Tensor:
         raise NotImplementedError
 
-    def _value(self, rows: Tensor, columns: Tensor, diagonal: Tensor) -> Tensor:
+    def _settle(self, rows: Tensor, columns: Tensor, diagonal: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         raise NotImplementedError
 
-    def _apart(self, block: Any, diagonal: Tensor, start: int, rows: Tensor, columns: Tensor) -> Tensor:
+    def _apart(self, block: Any, diagonal: Tensor, start: int, by_row: Tensor, by_column: Tensor) -> Tensor:
         raise NotImplementedError
 
     def _apart_times(
-        self, block: Any, diagonal: Tensor, start: int, rows: Tensor, columns: Tensor, right: Tensor
-    ) -> Tensor:
-        return self._apart(block, diagonal, start, rows, columns) @ right
-
-    def _together(self, rows: Tensor, columns: Tensor, diagonal: Tensor) -> Tensor:
-        raise NotImplementedError
+        self, block: Any, diagonal: Tensor, start: int, by_row: Tensor, by_column: Tensor, right: Tensor, left: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        weights = self._apart(block, diagonal, start, by_row, by_column)
+        return weights @ right, weights.mT @ left
 
 
 class SumLoss(ContrastiveLoss):
@@ -92,7 +95,7 @@ class SumLoss(ContrastiveLoss):
     def _slope(self, d: Tensor) -> Tensor:
         raise NotImplementedError
 
-    def _prepare(self, s: Tensor, start: int, bound: float) -> Tensor:
+    def _prepare(self, s: Tensor, start: int) -> Tensor:
         return s
 
     def _differences(self, s: Tensor, diagonal: Tensor, start: int) -> tuple[Tensor, Tensor]:
@@ -110,16 +113,14 @@ class SumLoss(ContrastiveLoss):
     def _merge(columns: Tensor, more: Tensor) -> Tensor:
         return columns + more
 
-    def _value(self, rows: Tensor, columns: Tensor, diagonal: Tensor) -> Tensor:
-        pairs = self._half(diagonal) * (rows + columns)[..., 0, :].sum(-1) / diagonal.shape[-1]
-        return pairs + self._positive(diagonal).mean(-1)
+    def _settle(self, rows: Tensor, columns: Tensor, diagonal: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        pairs, slopes = (self._half(diagonal) * (rows + columns)).unbind(-2)
+        value = pairs.sum(-1) / diagonal.shape[-1] + self._positive(diagonal).mean(-1)
+        return value, self.nu * slopes - self._positive_slope(diagonal), rows, columns
 
-    def _apart(self, s: Tensor, diagonal: Tensor, start: int, rows: Tensor, columns: Tensor) -> Tensor:
-        by_row, by_column = self._differences(s, diagonal, start)
-        return -self._half(diagonal) * _off_diagonal(self._slope(by_row) + self._slope(by_column), start)
-
-    def _together(self, rows: Tensor, columns: Tensor, diagonal: Tensor) -> Tensor:
-        return self.nu * self._half(diagonal) * (rows + columns)[..., 1, :] - self._positive_slope(diagonal)
+    def _apart(self, s: Tensor, diagonal: Tensor, start: int, by_row: Tensor, by_column: Tensor) -> Tensor:
+        right, down = self._differences(s, diagonal, start)
+        return -self._half(diagonal) * _off_diagonal(self._slope(right) + self._slope(down), start)
 
     def _half(self, diagonal: Tensor) -> float:
         """n / (2 C_n)."""
@@ -143,18 +144,25 @@ class ExponentialLoss(ContrastiveLoss):
 
     tau, margin = 1.0, 0.0
 
+    def _curvature_at_zero(self, n: int) -> float:
+        u = torch.tensor(math.log(n - 1 + self.eps) + self.margin)
+        return float(self._phi_slope(u)) / self.tau**2
+
     def _phi(self, u: Tensor) -> Tensor:
         raise NotImplementedError
 
     def _phi_slope(self, u: Tensor) -> Tensor:
         raise NotImplementedError
 
-    def _prepare(self, s: Tensor, start: int, bound: float) -> tuple[Tensor, bool]:
-        logits = s.div_(self.tau).add_(self.margin)
-        logits.diagonal(start, -2, -1).fill_(-math.inf)
-        largest = bound / self.tau + abs(self.margin) + math.log(s.shape[-1])  # no sum overflows, no term underflows
-        exponentiate = largest < 0.9 * math.log(torch.finfo(s.dtype).max)
-        return (logits.exp_() if exponentiate else logits), exponentiate
+    def _prepare(self, s: Tensor, start: int) -> tuple[Tensor, bool]:
+        own = s.diagonal(start, -2, -1).fill_(0)
+        largest = max(abs(float(a)) for a in s.detach().aminmax()) / self.tau + abs(self.margin)
+        logits = s.div_(self.tau)
+        if self.margin:
+            logits.add_(self.margin)
+        own.fill_(-math.inf)
+        exponentiate = largest + math.log(s.shape[-1]) < 0.9 * math.log(torch.finfo(s.dtype).max)
+        return (logits.exp_() if exponentiate else logits), exponentiate  # no sum overflows, no term underflows
 
     def _totals(self, block: tuple[Tensor, bool], diagonal: Tensor, start: int) -> tuple[Tensor, Tensor]:
         values, exponentiated = block
@@ -166,48 +174,38 @@ class ExponentialLoss(ContrastiveLoss):
     def _merge(columns: Tensor, more: Tensor) -> Tensor:
         return torch.logaddexp(columns, more)
 
-    def _log_sum(self, totals: Tensor, diagonal: Tensor) -> tuple[Tensor, Tensor]:
-        """u, and the logarithm of what the terms j != i have in the sum to what the pair's own term has."""
-        own = diagonal / self.tau
+    def _settle(self, rows: Tensor, columns: Tensor, diagonal: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The last two hold a_i = sum_{j != i} alpha_ij/2 and t_i for alpha_ij/2 = a_i exp(s_ij/tau + margin - t_i);
+        so for columns."""
+        totals, own = torch.stack([rows, columns]), diagonal / self.tau
         log_eps = math.log(self.eps) if self.eps > 0 else -math.inf
         others, pair = totals - self.nu * own, log_eps + self.margin + (1 - self.nu) * own
-        return torch.logaddexp(others, pair), others - pair
+        u = torch.logaddexp(others, pair)
+        slope, share = self._phi_slope(u) / (2 * self.tau), (others - pair).sigmoid()  # of j != i in the sum
+        by_row, by_column = torch.stack([slope * share, totals], -2)
+        together = (slope * (share + self.nu - 1)).sum(0)
+        return self._phi(u).mean(-1).sum(0) / 2, together, by_row, by_column
 
-    def _value(self, rows: Tensor, columns: Tensor, diagonal: Tensor) -> Tensor:
-        by_row, by_column = (self._phi(self._log_sum(totals, diagonal)[0]) for totals in (rows, columns))
-        return (by_row + by_column).mean(-1) / 2
-
-    def _half_slope(self, totals: Tensor, diagonal: Tensor, more: float = 0.0) -> Tensor:
-        """sum_{j != i} alpha_ij / 2, or with ``more`` times sum_j alpha_ij / 2 added to it."""
-        u, ratio = self._log_sum(totals, diagonal)
-        return self._phi_slope(u) * (ratio.sigmoid() + more) / (2 * self.tau)
-
-    def _apart(self, block: tuple[Tensor, bool], diagonal: Tensor, start: int, rows: Tensor, columns: Tensor) -> Tensor:
-        values, exponentiated = block
-        p, q = self._slopes(diagonal, start, rows, columns)
-        if exponentiated:
-            return ((p / -rows.exp()).unsqueeze(-1) - (q / columns.exp()).unsqueeze(-2)).mul_(values)
-        by_row, by_column = (values - rows.unsqueeze(-1)).exp(), (values - columns.unsqueeze(-2)).exp()
-        return -(p.unsqueeze(-1) * by_row + q.unsqueeze(-2) * by_column)
-
-    def _apart_times(
-        self, block: tuple[Tensor, bool], diagonal: Tensor, start: int, rows: Tensor, columns: Tensor, right: Tensor
+    def _apart(
+        self, block: tuple[Tensor, bool], diagonal: Tensor, start: int, by_row: Tensor, by_column: Tensor
     ) -> Tensor:
         values, exponentiated = block
+        (a, rows), (b, columns) = by_row.unsqueeze(-1).unbind(-3), by_column.unsqueeze(-3).unbind(-2)
+        if exponentiated:
+            return (a / -rows.exp() - b / columns.exp()).mul_(values)
+        return -(a * (values - rows).exp() + b * (values - columns).exp())
+
+    def _apart_times(
+        self, block: Any, diagonal: Tensor, start: int, by_row: Tensor, by_column: Tensor, right: Tensor, left: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        values, exponentiated = block
         if not exponentiated:
-            return super()._apart_times(block, diagonal, start, rows, columns, right)
-        p, q = self._slopes(diagonal, start, rows, columns)
-        by_row, by_column = (p / -rows.exp()).unsqueeze(-1), (q / -columns.exp()).unsqueeze(-1)
-        first, second = (values @ torch.cat([right, by_column * right], -1)).chunk(2, -1)
-        return by_row * first + second
-
-    def _slopes(self, diagonal: Tensor, start: int, rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
-        own = diagonal[..., start : start + rows.shape[-1]]
-        return self._half_slope(rows, own), self._half_slope(columns, diagonal)
-
-    def _together(self, rows: Tensor, columns: Tensor, diagonal: Tensor) -> Tensor:
-        more = self.nu - 1
-        return self._half_slope(rows, diagonal, more) + self._half_slope(columns, diagonal, more)
+            return super()._apart_times(block, diagonal, start, by_row, by_column, right, left)
+        (a, rows), (b, columns) = (c.unsqueeze(-1).unbind(-3) for c in (by_row, by_column))
+        p, q = a / -rows.exp(), b / -columns.exp()  # W_ij = exp(s_ij/tau + margin) (p_i + q_j)
+        first, second = (values @ torch.cat([right, q * right], -1)).chunk(2, -1)
+        third, fourth = (values.mT @ torch.cat([left, p * left], -1)).chunk(2, -1)
+        return p * first + second, q * third + fourth
 
 
 class LogLoss(ExponentialLoss):

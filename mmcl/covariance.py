@@ -1,7 +1,6 @@
 """The contrastive cross-covariance S(beta): from weights, at encoders, and its singular vectors (Section 2)."""
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,9 +20,9 @@ from mmcl._checks import (
     shown,
     within,
 )
+from mmcl._svd import leading_triples, with_signs
+from mmcl._weigh import weigh
 from mmcl.losses import ContrastiveLoss, Linear, resolve
-
-KEEP = 2**23  # the similarities s are kept whole up to this many entries (64 MB in float64)
 
 
 def loss_and_covariance(
@@ -64,43 +63,8 @@ def evaluate(x: Tensor, x_tilde: Tensor, g1: Tensor, g2: Tensor, loss: Contrasti
         >>> float(value)
         -1.0
     """
-    n = x.shape[-2]
-    batch = torch.broadcast_shapes(x.shape[:-2], g1.shape[:-2])
-    together = max(1, BLOCK // 4 // n**2)  # batch entries whose similarities, 2 MB, stay in the cache
-    if batch.numel() > together:
-        flat = [a.expand(*batch, *a.shape[-2:]).flatten(0, -3).split(together) for a in (x, x_tilde, g1, g2)]
-        parts = (_walk(a, b, c, d, loss) for a, b, c, d in zip(*flat, strict=True))
-        values, covariances = zip(*parts, strict=True)
-        return torch.cat(values).unflatten(0, batch), torch.cat(covariances).unflatten(0, batch)
-    return _walk(x, x_tilde, g1, g2, loss)
-
-
-def _walk(x: Tensor, x_tilde: Tensor, g1: Tensor, g2: Tensor, loss: ContrastiveLoss) -> tuple[Tensor, Tensor]:
-    """`loss_and_covariance` of a few batch entries, in blocks of rows where n is large."""
-    z, z_tilde = x @ g1.mT, x_tilde @ g2.mT
-    diagonal = (z * z_tilde).sum(-1)
-    bound = float(z.detach().norm(dim=-1).amax() * z_tilde.detach().norm(dim=-1).amax())
-    n, batch = x.shape[-2], x.shape[:-2].numel()
-    blocks = list(row_blocks(n, batch * n, KEEP if batch * n * n <= KEEP else BLOCK))
-
-    def similarities(here: slice) -> Any:
-        return loss._prepare(z[..., here, :] @ z_tilde.mT, here.start, bound)
-
-    for here in blocks:
-        values = similarities(here)
-        row, column = loss._totals(values, diagonal, here.start)
-        if here.start == 0:  # whole: small tensors kept between blocks would keep the room of a block from being reused
-            rows, columns = row.new_empty(*row.shape[:-1], n), column
-        else:
-            columns = loss._merge(columns, column)
-        rows[..., here] = row
-    together = loss._together(rows, columns, diagonal)
-    s = (x * together.unsqueeze(-1)).mT @ x_tilde
-    for here in blocks:
-        values = values if len(blocks) == 1 else similarities(here)
-        pulled = loss._apart_times(values, diagonal, here.start, rows[..., here], columns, x_tilde)
-        s = s + x[..., here, :].mT @ pulled
-    return loss._value(rows, columns, diagonal), s / n
+    value, pulled, _ = weigh(x @ g1.mT, x_tilde @ g2.mT, loss, x_tilde, x[..., :0])
+    return value, x.mT @ pulled / x.shape[-2]
 
 
 def cross_covariance(x: Tensor, x_tilde: Tensor, weights: Tensor | None = None) -> Tensor:
@@ -225,11 +189,9 @@ def truncated_svd(a: Tensor, rank: int) -> tuple[Tensor, Tensor, Tensor]:
     """
     a = finite_rows("a", a)
     rank = rank_at_most(rank, *a.shape[-2:])
-    u, s, vh = torch.linalg.svd(a, full_matrices=False)
-    u, s, v = u[..., :rank], s[..., :rank], vh.mT[..., :rank]
-    s = s.where(s > max(a.shape[-2:]) * torch.finfo(s.dtype).eps * s[..., :1], 0)
-    sign = u.gather(-2, u.abs().argmax(-2, keepdim=True)).sign()
-    return u * sign, s, v * sign
+    u, s, v = leading_triples(a, rank)
+    u, v = with_signs(u, v)
+    return u, s, v
 
 
 def balanced_factors(u: Tensor, s: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:

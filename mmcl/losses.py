@@ -109,6 +109,10 @@ class SigLIP(SumLoss):
         finite(bias=bias)
         self.scale, self.bias = scale, bias
 
+    def _curvature_at_zero(self, n: int) -> float:
+        p = torch.sigmoid(torch.tensor(self.bias))
+        return n * self.scale**2 * float(p * (1 - p))
+
     def _psi(self, d: Tensor) -> Tensor:
         return softplus(self.scale * d + self.bias)
 

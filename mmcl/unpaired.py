@@ -44,6 +44,8 @@ class UnpairedLoss(ExponentialLoss):
                 [ 1.0000, -0.5000]])
     """
 
+    exchangeable = False
+
     def __init__(self, edges: Tensor | Sequence[Sequence[int]] | None = None, tau: float = 1.0, nu: float = 1.0):
         positive(tau=tau)
         no_less_than(1, nu=nu)
@@ -57,7 +59,10 @@ class UnpairedLoss(ExponentialLoss):
         edges = "largest entries" if self.edges is None else f"{len(self.edges)} edges"
         return f"UnpairedLoss({edges}, tau={self.tau:g}, nu={self.nu:g})"
 
-    def _prepare(self, s: Tensor, start: int, bound: float) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+    def _curvature_at_zero(self, n: int) -> float:
+        return 1 / self.tau
+
+    def _prepare(self, s: Tensor, start: int) -> tuple[Tensor, Tensor]:  # type: ignore[override]
         n, chosen = s.shape[-1], torch.zeros_like(s)
         if self.edges is None:
             if s.shape[-2] != n:
@@ -77,19 +82,16 @@ class UnpairedLoss(ExponentialLoss):
         logits, chosen = block
         return torch.stack([logits.logsumexp(-1), (logits * chosen).sum(-1)], -2), logits.logsumexp(-2)
 
-    def _value(self, rows: Tensor, columns: Tensor, diagonal: Tensor) -> Tensor:
+    def _settle(self, rows: Tensor, columns: Tensor, diagonal: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         push, pull = (rows[..., 0, :] + columns) / 2, self.nu * rows[..., 1, :]
-        return self.tau * (push - pull).mean(-1)
+        return self.tau * (push - pull).mean(-1), torch.zeros_like(diagonal), rows[..., 0, :], columns
 
-    def _apart(self, block: Any, diagonal: Tensor, start: int, rows: Tensor, columns: Tensor) -> Tensor:
+    def _apart(self, block: Any, diagonal: Tensor, start: int, by_row: Tensor, by_column: Tensor) -> Tensor:
         logits, chosen = block
-        p, q = (logits - rows[..., 0, :].unsqueeze(-1)).exp(), (logits - columns.unsqueeze(-2)).exp()
+        p, q = (logits - by_row.unsqueeze(-1)).exp(), (logits - by_column.unsqueeze(-2)).exp()
         return self.nu * chosen - (p + q) / 2
 
     _apart_times = ContrastiveLoss._apart_times  # its blocks are not exponentials
-
-    def _together(self, rows: Tensor, columns: Tensor, diagonal: Tensor) -> Tensor:
-        return torch.zeros_like(diagonal)
 
 
 def detect_edges(x_unpaired: Tensor, x_tilde_unpaired: Tensor, g1: Tensor, g2: Tensor) -> Tensor:

@@ -74,7 +74,7 @@ IDEAS: dict[str, Idea] = {
     # Chapter 00: the map
     "strangers are pulled": Idea(
         "the softmax part of the weights has the other sign",
-        ((f"{_CLIP}._apart", "return ((p / -rows.exp())", "return ((p / rows.exp())"),),
+        ((f"{_CLIP}._apart", "return (a / -rows.exp()", "return (a / rows.exp()"),),
         "00",
         ("map.gradient",),
         ("test_losses.py::test_clip_weights_are_nu_times_identity_minus_the_mean_of_two_softmaxes",),
@@ -89,14 +89,14 @@ IDEAS: dict[str, Idea] = {
     # Chapter 01: loss to SVD
     "weights without nu": Idea(
         "the weight of an observed pair forgets nu, which the value of the loss has",
-        ((f"{_CLIP}._together", "more = self.nu - 1", "more = 0.0"),),
+        ((f"{_CLIP}._settle", "share + self.nu - 1", "share"),),
         "01",
         ("eq-8.1.members",),
         ("test_losses.py::test_weights_are_minus_n_times_the_derivative_of_the_value",),
     ),
     "rows twice": Idea(
         "the value of the loss takes the sums over rows for those over columns too",
-        ((f"{_CLIP}._value", "(rows, columns))", "(rows, rows))"),),
+        ((f"{_CLIP}._settle", "_phi(u).mean(-1).sum(0) / 2", "_phi(u)[0].mean(-1)"),),
         "01",
         ("eq-8.1.members", "prop-2.1.step-in-m", "prop-2.1.ascent"),
         ("test_losses.py::test_clip_is_tau_times_the_cross_entropy_of_rows_and_columns",),
@@ -174,7 +174,7 @@ IDEAS: dict[str, Idea] = {
     # Chapter 03: CLIP and wrong pairs
     "pairs are not pushed": Idea(
         "the softmax part is left out of the weight of an observed pair, beta_i = nu",
-        ((f"{_CLIP}._half_slope", "ratio.sigmoid()", "1"),),
+        ((f"{_CLIP}._settle", "(others - pair).sigmoid()", "torch.ones_like(u)"),),
         "03",
         ("lem-7.2.printed-min",),
         ("test_losses.py::test_clip_weights_are_nu_times_identity_minus_the_mean_of_two_softmaxes",),

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from helpers import close, normal, relative
 
-import mmcl.covariance
+import mmcl._weigh
 from mmcl._contrastive import ExponentialLoss, SumLoss, softplus
 from mmcl.covariance import cross_covariance, loss_and_covariance
 from mmcl.losses import CLIP, LOSSES, Linear, ModifiedTriplet, SoftTriplet, resolve
@@ -275,8 +275,8 @@ def test_gradient_is_minus_the_trace_gradient(name, shape):
 
 def in_blocks(monkeypatch, entries, *arguments):
     whole = loss_and_covariance(*arguments)
-    monkeypatch.setattr(mmcl.covariance, "KEEP", 0)
-    monkeypatch.setattr(mmcl.covariance, "BLOCK", entries)
+    monkeypatch.setattr(mmcl._weigh, "KEEP", 0)
+    monkeypatch.setattr(mmcl._weigh, "BLOCK", entries)
     return whole, loss_and_covariance(*arguments)
 
 
@@ -341,16 +341,18 @@ def test_small_terms_of_log_one_plus_exp_are_not_dropped(gap):
 @pytest.mark.parametrize("name", EXPONENTIAL)
 def test_exponentials_and_logits_are_one_function(name, size):
     n, loss = 8, make(name)
-    s, right = (size * normal(n, n, seed=12)).clamp(-150, 150), normal(n, 3, seed=13)
+    s, right, left = (size * normal(n, n, seed=12)).clamp(-150, 150), normal(n, 3, seed=13), normal(n, 2, seed=14)
     diagonal = s.diagonal()
-    results, exponentiated = [], []
-    for bound in (float(s.abs().max()), math.inf):
-        block = loss._prepare(s.clone(), 0, bound)
-        rows, columns = loss._totals(block, diagonal, 0)
-        results.append((loss._value(rows, columns, diagonal), loss._apart(block, diagonal, 0, rows, columns)))
-        exponentiated.append(block[1])
-        close(loss._apart_times(block, diagonal, 0, rows, columns, right), results[-1][1] @ right, 1e-13)
-    assert exponentiated == [True, False]
+    results = []
+    logits = (s / loss.tau + loss.margin).fill_diagonal_(-math.inf)
+    for block in (loss._prepare(s.clone(), 0), (logits, False)):
+        value, _, *shares = loss._settle(*loss._totals(block, diagonal, 0), diagonal)
+        weights = loss._apart(block, diagonal, 0, *shares)
+        results.append((value, weights))
+        once, back = loss._apart_times(block, diagonal, 0, *shares, right, left)
+        close(once, weights @ right, 1e-13)
+        close(back, weights.mT @ left, 1e-13)
+    assert loss._prepare(s.clone(), 0)[1]
     close(results[0][0], results[1][0], 1e-13)
     close(results[0][1], results[1][1], 1e-12)
 

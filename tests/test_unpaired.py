@@ -80,8 +80,8 @@ def test_unpaired_loss_walked_in_blocks_is_the_whole(monkeypatch):
     whole = loss_and_covariance(p.x, p.x_tilde, g1, g2, loss)
     s = (p.x @ g1.mT) @ (p.x_tilde @ g2.mT).mT
     torch.testing.assert_close(whole, (loss(s), cross_covariance(p.x, p.x_tilde, loss.weights(s))))
-    monkeypatch.setattr("mmcl.covariance.KEEP", 100)
-    monkeypatch.setattr("mmcl.covariance.BLOCK", 350)
+    monkeypatch.setattr("mmcl._weigh.KEEP", 100)
+    monkeypatch.setattr("mmcl._weigh.BLOCK", 350)
     torch.testing.assert_close(loss_and_covariance(p.x, p.x_tilde, g1, g2, loss), whole)
 
 
