@@ -32,7 +32,8 @@ class Fit:
         loss: (...,) the loss with its penalty, L = l + rho/2 ||M||_F^2, at the encoders.
         steps: SVD steps taken (0 for the linear loss).
         converged: (...,) bool, whether the tolerance was met.
-        history: (steps + 1, ...) L before the first step and after each.
+        history: (steps + 1, ...) L before the first step and after each, to single precision but for the first and
+            the last ones.
     """
 
     g1: Tensor
@@ -77,8 +78,9 @@ def fit(
     """Encoders that minimise L = l(x g1^T g2 x_tilde^T) + rho/2 ||g1^T g2||_F^2, by singular value decompositions.
 
     The linear loss is one pass and one SVD: M = SVD_r(S)/rho. Any other loss is minimised over M = g1^T g2 by SVDs:
-    the first is of the contrastive cross-covariance itself, M = SVD_r(S(beta(0)))/rho, the others are `projected_step`
-    with the curvature that L-BFGS has seen of L along the matrices of rank r. Backtracking guarantees that L falls.
+    the first is of the contrastive cross-covariance at M = 0, the others are `projected_step` with a curvature in place
+    of the step: that at M = 0 in closed form, which L-BFGS corrects on the way. Backtracking guarantees that L falls.
+    Far from the end similarities are computed in single precision, which is as good there and twice as fast.
 
     Args:
         x, x_tilde: (..., n, d1), (..., n, d2) pairs, torch or numpy; each batch entry is fitted on its own.
@@ -86,8 +88,8 @@ def fit(
         loss: a name in `mmcl.losses.LOSSES` or a loss object, such as ``LOSSES["clip"](tau=0.5)``.
         rho: weight of the penalty, > 0.
         tol: converged when the gradient of L along the matrices of rank r, ||P_T(rho M - S)||_F, is at most
-            tol ||S||_F. The loss is then correct to about tol^2 relative. Below 64 eps of the dtype (8e-6 in float32)
-            the gradient is rounding error, so that is the least that is asked for.
+            tol ||P_T(S)||_F. The loss is then correct to about tol^2 relative. Below 64 eps of the dtype (8e-6 in
+            float32) the gradient is rounding error, so that is the least that is asked for.
         max_steps: steps at most, for the losses that iterate.
         progress: show a progress bar on stderr.
 
@@ -113,8 +115,8 @@ def fit(
     if isinstance(loss, Linear):
         return closed_form(linear_covariance(x, x_tilde, loss), rank, rho)
     tol = max(tol, 64 * torch.finfo(x.dtype).eps)
-    end, converged, history = descend(*paired(x, x_tilde), rank, loss, rho, tol, max_steps, progress)
-    return Fit(*balanced_factors(end.u, end.s, end.v), end.value, len(history) - 1, converged, history)
+    svd, value, converged, history = descend(*paired(x, x_tilde), rank, loss, rho, tol, max_steps, progress)
+    return Fit(*balanced_factors(*svd), value, len(history) - 1, converged, history)
 
 
 def closed_form(covariance: Tensor, rank: int, rho: float = 1.0) -> Fit:

