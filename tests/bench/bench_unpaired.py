@@ -5,7 +5,7 @@ import sys
 import time
 
 import torch
-from bench import BETWEEN
+from bench_fit import BETWEEN
 
 from mmcl.beyond.detection import score_matrix
 from mmcl.beyond.refit import detect_and_refit
