@@ -134,6 +134,9 @@ def descend(
         m, value = u * s.unsqueeze(-2) @ v.mT, value.to(x) + penalty[..., 0, 0] / 2 * s.square().sum(-1)
         return State(u, s, v, m, value, 64 * torch.finfo(dtype).eps * value.abs(), penalty * m - covariance)
 
+    def near(now: State, tol: float) -> Tensor:
+        return _norm2(now.gradient) <= tol**2 * _norm2(penalty * now.m - now.gradient)
+
     value, covariance = _at_zero(x, x_tilde, loss)
     u, s, v = leading_triples(covariance, rank)
     step = u * s.unsqueeze(-2) @ v.mT
@@ -146,16 +149,14 @@ def descend(
         before = now
         now, stuck = _backtrack(before, at, path, done)
         history.append(now.value)
-        gradient, covariance = _norm2(now.gradient), _norm2(penalty * now.m - now.gradient)
-        converged = (gradient <= tol**2 * covariance) & (dtype == x.dtype)
         if stuck.any() and known is not start:  # by rounding errors in what is known: once more without
             dtype, known = x.dtype, start
             now = before = at(now.u, now.s, now.v)
         elif dtype == x.dtype:
-            done = done | converged | stuck
+            done = done | near(now, tol) | stuck
             if done.all():
                 break
-        elif ((gradient <= COARSE**2 * covariance) | (before.value - now.value <= now.rounding)).any():
+        elif (near(now, COARSE) | (before.value - now.value <= now.rounding)).any():
             dtype = x.dtype
         known = known.after(now.m - before.m, now.gradient - before.gradient)
         path = now.towards(-known.times(now.gradient))
@@ -165,7 +166,7 @@ def descend(
         history[-1] = now.value
     u, v = with_signs(axes @ now.u, axes_tilde @ now.v)
     s = now.s / (unit * unit_tilde).squeeze(-1)
-    return (u, s, v), now.value, converged, torch.stack(history)
+    return (u, s, v), now.value, near(now, tol), torch.stack(history)
 
 
 def _lower_rank(s: Tensor) -> Tensor:

@@ -1,5 +1,7 @@
 """The quasi-Newton steps of the fits: what L-BFGS remembers, and where the SVD steps end."""
 
+import math
+
 import pytest
 import torch
 from helpers import close, normal, pairs, relative
@@ -169,6 +171,15 @@ def test_a_fit_that_ends_in_single_precision_reports_the_loss_in_double():
         value, _ = loss_and_covariance(x, x_tilde, found.g1, found.g2, CLIP(0.3))
         close(found.loss, value + (found.g1.mT @ found.g2).square().sum() / 2, 1e-14)
         assert float(found.history[-1]) == float(found.loss)
+
+
+def test_where_nothing_is_shared_encoders_stay_at_zero():
+    x, x_tilde = pairs(20, 4, 3, seed=6)
+    found = fit(torch.stack([x, 0 * x]), torch.stack([x_tilde, x_tilde]), 2, CLIP(0.3))
+    assert found.converged.tolist() == [True, True]
+    assert not found.g1[1].any()
+    assert float(found.loss[1]) == pytest.approx(0.3 * math.log(20), rel=1e-14)
+    close(found.loss[0], fit(x, x_tilde, 2, CLIP(0.3)).loss, 1e-12)
 
 
 def test_an_entry_that_has_converged_stands_still_while_the_others_go_on():
