@@ -61,3 +61,9 @@ def test_the_mathematics_loads_no_wing_no_data_sets_no_downloads_and_no_figures(
     code = f"import sys, {', '.join(modules)}; print([m for m in {heavy} if m in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert found.strip() == "[]"
+
+
+def test_every_benchmark_can_be_loaded():
+    folder = Path(__file__).parent / "bench"
+    load = f"import sys; sys.path.insert(0, {str(folder)!r}); import " + ", ".join(p.stem for p in folder.glob("*.py"))
+    subprocess.run([sys.executable, "-c", load], check=True)
