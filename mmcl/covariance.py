@@ -31,7 +31,7 @@ def loss_and_covariance(
     """Value l (without penalty) and contrastive cross-covariance S(beta) at the encoders.
 
     The n x n similarities are kept only while they are small and walked in blocks of rows otherwise: O(n^2 (r + d))
-    time, O(n) memory beside the data.
+    time, and beside the data no more memory than a copy of x_tilde.
 
     Args:
         x, x_tilde: (..., n, d1), (..., n, d2) pairs.
