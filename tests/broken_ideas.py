@@ -441,6 +441,39 @@ IDEAS: dict[str, Idea] = {
             "test_what_is_called_probable_happens_as_often_though_a_quarter_of_the_rows_has_no_partner",
         ),
     ),
+    "a pair competes with itself": Idea(
+        "the log odds of a pair count the pair among all that exclude it",
+        (("mmcl.beyond.matching.log_odds", " - (1 + own) * e", ""),),
+        "16",
+        ("ours.audit.recovered",),
+        ("beyond/test_matching.py::test_log_odds_are_the_sum_over_excluded_pairs_done_by_hand",),
+    ),
+    "yardstick too high": Idea(
+        "the guesses of hidden partners, known to be wrong, stand out by a nat more than they do",
+        (
+            (
+                "mmcl.beyond.detection.evidence",
+                "torch.cat(rows), torch.cat(columns)",
+                "torch.cat(rows) + 1, torch.cat(columns) + 1",
+            ),
+        ),
+        "16",
+        ("ours.audit.recovered",),
+        ("beyond/test_detection.py::test_wrong_guesses_of_known_pairs_look_like_those_of_rows_without_partner",),
+    ),
+    "yardstick too low": Idea(
+        "the guesses of hidden partners, known to be wrong, stand out by a nat less than they do",
+        (
+            (
+                "mmcl.beyond.detection.evidence",
+                "torch.cat(rows), torch.cat(columns)",
+                "torch.cat(rows) - 1, torch.cat(columns) - 1",
+            ),
+        ),
+        "16",
+        ("ours.audit.recovered",),
+        ("beyond/test_detection.py::test_wrong_guesses_of_known_pairs_look_like_those_of_rows_without_partner",),
+    ),
 }
 
 
