@@ -98,8 +98,8 @@ Markdown(f"**So:** {len(x):,} pairs to learn from, and {len(test[0]):,} held out
 # A canonical correlation is the largest correlation that a combination of the one side's features
 # has with a combination of the other's; the next one is the largest among what is left. On the rows
 # they were chosen on they are always too high. So they are measured on rows held out, five times in
-# turn, and again with the partners of those rows permuted, which is chance. Wrong pairs make them
-# smaller than they are among right ones.
+# turn, and again with the partners of those rows permuted, which is chance: 0 on average, give or
+# take $1/\sqrt n$ for $n$ pairs. Wrong pairs make them smaller than they are among right ones.
 
 # %%
 model = MMCL(n_components or "auto", random_state=seed).fit(x, y)
@@ -123,6 +123,13 @@ how = "as was asked for" if n_components else "the number that retrieves held-ou
 Markdown(f"**So:** the strongest correlation is {own.max():.2f}, where chance reaches "
          f"{high.max():.2f}; {beyond} above the limit that chance passes in 5 of 100 cases. What "
          f"follows uses {rank}, {how}.")
+
+# %%
+if wrong is not None:
+    typical = float(chance.square().mean()) ** 0.5
+    claim("ours.audit.chance", f"correlations of strangers are {typical:.3f} (root mean square), "
+          f"and one over the root of {len(x)} is {len(x)**-0.5:.3f}; ratio",
+          typical * len(x) ** 0.5, 1, 0.15)
 
 # %% [markdown]
 # ## 3 How well are held-out rows retrieved?

@@ -474,6 +474,38 @@ IDEAS: dict[str, Idea] = {
         ("ours.audit.recovered",),
         ("beyond/test_detection.py::test_wrong_guesses_of_known_pairs_look_like_those_of_rows_without_partner",),
     ),
+    "chance is not averaged": Idea(
+        "correlations of permuted partners are summed over the folds, those of own partners averaged",
+        (
+            (
+                "mmcl.practice.overview.held_out_correlations",
+                "(a * b[torch.randperm(len(b), generator=generator)]).mean(0) / folds",
+                "(a * b[torch.randperm(len(b), generator=generator)]).mean(0)",
+            ),
+        ),
+        "16",
+        ("ours.audit.chance",),
+        (
+            "practice/test_overview.py::"
+            "test_correlations_of_permuted_partners_have_mean_0_and_variance_1_over_n_whatever_the_relation",
+        ),
+    ),
+    "chance with own partners": Idea(
+        "for chance half of the partners stay where they were",
+        (
+            (
+                "mmcl.practice.overview.held_out_correlations",
+                "b[torch.randperm(len(b), generator=generator)]",
+                "b[(torch.arange(len(b)) + torch.randint(2, (len(b),), generator=generator)) % len(b)]",
+            ),
+        ),
+        "16",
+        ("ours.audit.chance",),
+        (
+            "practice/test_overview.py::"
+            "test_correlations_of_permuted_partners_have_mean_0_and_variance_1_over_n_whatever_the_relation",
+        ),
+    ),
 }
 
 
