@@ -405,6 +405,33 @@ IDEAS: dict[str, Idea] = {
         ("ours.kernels.closed-form",),
         ("test_spectral.py::test_linear_fit_is_the_truncated_svd_with_minimum_minus_half_the_squares_over_rho",),
     ),
+    "worst in validation": Idea(
+        "the setting is kept that does worst on the validation pairs",
+        (("mmcl.beyond.few_pairs.choose", "accuracy > best.validation", "accuracy < best.validation"),),
+        "15",
+        ("ours.few-pairs.choice",),
+        ("beyond/test_few_pairs.py::test_the_choice_is_best_in_validation_and_no_test_row_is_looked_at",),
+    ),
+    "kernel without its root": Idea(
+        "the kernel fit decomposes K W K~ and not K^(1/2) W K~^(1/2)",
+        (("mmcl.beyond.kernels.fit_kernel", "root @ weights @ root_tilde", "k @ weights @ k_tilde"),),
+        "15",
+        ("ours.kernels.fit",),
+        ("beyond/test_kernels.py::test_the_kernel_fit_is_the_fit_of_the_features_of_the_kernel",),
+    ),
+    "every pair has a say on itself": Idea(
+        "the regressions that a class is found with have seen the pair that they judge",
+        (
+            (
+                "mmcl.beyond.latent_classes._leave_one_out",
+                "(hat - own.diag_embed()) / (1 - own).unsqueeze(1)",
+                "hat",
+            ),
+        ),
+        "15",
+        ("ours.few-pairs.agreement",),
+        ("beyond/test_latent_classes.py::test_a_row_has_no_say_in_its_own_prediction",),
+    ),
     # Chapter 16: your pairs
     "judged by one's own fit": Idea(
         "pairs are scored by a model that was fitted to them too",
