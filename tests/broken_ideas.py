@@ -387,6 +387,13 @@ IDEAS: dict[str, Idea] = {
         ("ours.filter.formula",),
         ("beyond/test_filter_theory.py::test_the_slopes_on_both_sides_of_the_switch_are_one_half_and_zero",),
     ),
+    "judged by one's own teacher": Idea(
+        "each half of the pairs is filtered by the teacher that was fitted to it",
+        (("mmcl.beyond.filtering.filtered_fit", "teachers[::-1]", "teachers"),),
+        "14",
+        ("ours.filter.strangers",),
+        ("beyond/test_filtering.py::test_filtered_fit_is_the_one_done_by_hand",),
+    ),
     # Chapter 15: few pairs
     "farthest landmarks": Idea(
         "rows are tied to the landmarks farthest from them",
