@@ -379,6 +379,16 @@ IDEAS: dict[str, Idea] = {
         ("ours.fdr.share-of-wrong", "ours.fdr.no-partner"),
         ("beyond/test_detection.py::test_the_rates_are_those_of_p_values_counted_one_by_one",),
     ),
+    "folds judged by their own fit": Idea(
+        "the model of each fold is fitted to the pairs of that fold too",
+        (("mmcl.beyond.cross_fit.CrossFit.models", "without=k", "without=None"),),
+        "13",
+        ("ours.bayes.calibrated",),
+        (
+            "beyond/test_detection.py::"
+            "test_calibrated_ratio_is_likelier_on_new_pairs_than_the_plain_one_and_near_the_true_correlation",
+        ),
+    ),
     # Chapter 14: filtering
     "kept wrong pairs teach nothing": Idea(
         "the wrong pairs that a filter keeps are chance, without the signal for which they were kept",
