@@ -345,6 +345,34 @@ IDEAS: dict[str, Idea] = {
         ("ours.limits.finite-size", "ours.limits.finite-size-bias"),
         ("beyond/test_limits_finite_size.py::test_many_rows_have_the_error_of_first_order",),
     ),
+    "overlaps that jump at the edge": Idea(
+        "the overlaps with the signal lack a term of E, which is 0 at the edge",
+        ((f"{_LIMITS}.outliers", " - 2 * psi**3", ""),),
+        "12",
+        ("ours.limits.second-route",),
+        ("beyond/test_limits.py::test_overlaps_rise_from_zero_at_the_threshold_and_the_outlier_leaves_the_edge_there",),
+    ),
+    "signal of the other side": Idea(
+        "the overlap of u has the signal to noise of x where that of the other modality belongs",
+        ((f"{_LIMITS}.outliers", "weight * (b - beta * psi)", "weight * (b - alpha * psi)"),),
+        "12",
+        ("ours.limits.second-route",),
+        ("beyond/test_limits_general.py::test_isotropic_noise_has_the_closed_form",),
+    ),
+    "edge in other units": Idea(
+        "the edge of the bulk is without the noise of the modalities",
+        ((f"{_LIMITS}.outliers", "edge = _value(end, a, b, scale)", "edge = _value(end, a, b, scale / scale)"),),
+        "12",
+        ("ours.limits.second-route",),
+        ("beyond/test_limits.py::test_other_units_scale_the_singular_values_and_nothing_else",),
+    ),
+    "pca sees from a on": Idea(
+        "PCA is taken to see a signal above a times the noise and not above its root",
+        (("mmcl.beyond.limits_compared._pca", "a / alpha**2", "a / alpha"),),
+        "12",
+        ("ours.limits.second-route",),
+        ("beyond/test_limits_compared.py::test_pca_sees_a_signal_above_root_a_and_many_rows_show_all",),
+    ),
     # Chapter 13: detection
     "noise in one modality": Idea(
         "the correlation is that of a noisy view and a clean one, (1 + s^2)^(-1/2)",
