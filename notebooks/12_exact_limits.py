@@ -318,6 +318,10 @@ show(figure, alt="Error against the share of right pairs on logarithmic axes: me
 # Above it the overlap is that of section 1, as if the noise had no structure. As $n$ grows this
 # share goes to 0 like $n^{-1/2}$. So noise with structure within a modality is the case
 # for pairs, even mostly wrong ones.
+#
+# With several directions the limits are no closed formulas, but roots of the same kind of equation,
+# found numerically (`mmcl.beyond.limits_general`). With one direction that is a second route to
+# what sections 1 to 3 have in closed form.
 
 # %%
 deceived = limits_compared.nuisance_thresholds(0.1, 0.1, 1.5, 1, 1, (2.0, 2.0, 0)).linear
@@ -340,6 +344,24 @@ exact = np.array([float(found.u[0, 0])**2 for found in both])
 alone = [float(unimodal_outliers(B, C, noise, 1000, masked).u[0, 0])**2 for masked in (False, True)]
 
 # %%
+cases = [(0.3, 0.5, 4.0, 1, 2.5, eta) for eta in etas] + [(0.25, 1.0, 0.7, 1, 1, 0.8)]
+numerical, closed = [], []
+for a, b, lam, s1, s2, eta in cases:
+    axes = [torch.eye(round(100 * aspect), 1) for aspect in (a, b)]
+    noises = [std**2 * torch.eye(len(axis)) for std, axis in zip((s1, s2), axes, strict=True)]
+    own = torch.tensor([[lam]], dtype=torch.float64)
+    pair, pca = (paired_outliers(*axes, own, own, eta * own, *noises, 100),
+                 unimodal_outliers(axes[0], own, noises[0], 100))
+    one = limits.outliers(a, b, lam, s1, s2, eta)
+    numerical.append([pair.value[0], pair.edge, *(t[0, 0]**2 for t in (pair.u, pair.v, pca.u))])
+    closed.append([one.value[0], one.edge, one.u[0], one.v[0],
+                   limits_compared.pca_overlap(a, lam, s1)])
+apart = np.abs(np.array(numerical) - np.array(closed)).max()
+
+# %%
+claim("ours.limits.second-route", "outlier, edge, overlaps of both sides and of PCA: closed "
+      f"formulas and the general equations differ by {apart:.0e} at most in {len(cases)} cases",
+      apart, 0, 1e-6)
 clear = [i for i, eta in enumerate(shares) if abs(eta - deceived) > 0.15]
 gap = (structured["multimodal"].mean(1) - np.interp(shares, points, exact))[clear]
 claim("ours.correlated.limit", f"noise with structure: the limit predicts the overlap to "

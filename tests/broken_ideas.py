@@ -345,6 +345,34 @@ IDEAS: dict[str, Idea] = {
         ("ours.limits.finite-size", "ours.limits.finite-size-bias"),
         ("beyond/test_limits_finite_size.py::test_many_rows_have_the_error_of_first_order",),
     ),
+    "overlaps that jump at the edge": Idea(
+        "the overlaps with the signal lack a term of E, which is 0 at the edge",
+        ((f"{_LIMITS}.outliers", " - 2 * psi**3", ""),),
+        "12",
+        ("ours.limits.second-route",),
+        ("beyond/test_limits.py::test_overlaps_rise_from_zero_at_the_threshold_and_the_outlier_leaves_the_edge_there",),
+    ),
+    "signal of the other side": Idea(
+        "the overlap of u has the signal to noise of x where that of the other modality belongs",
+        ((f"{_LIMITS}.outliers", "weight * (b - beta * psi)", "weight * (b - alpha * psi)"),),
+        "12",
+        ("ours.limits.second-route",),
+        ("beyond/test_limits_general.py::test_isotropic_noise_has_the_closed_form",),
+    ),
+    "edge in other units": Idea(
+        "the edge of the bulk is without the noise of the modalities",
+        ((f"{_LIMITS}.outliers", "edge = _value(end, a, b, scale)", "edge = _value(end, a, b, scale / scale)"),),
+        "12",
+        ("ours.limits.second-route",),
+        ("beyond/test_limits.py::test_other_units_scale_the_singular_values_and_nothing_else",),
+    ),
+    "pca sees from a on": Idea(
+        "PCA is taken to see a signal above a times the noise and not above its root",
+        (("mmcl.beyond.limits_compared._pca", "a / alpha**2", "a / alpha"),),
+        "12",
+        ("ours.limits.second-route",),
+        ("beyond/test_limits_compared.py::test_pca_sees_a_signal_above_root_a_and_many_rows_show_all",),
+    ),
     # Chapter 13: detection
     "noise in one modality": Idea(
         "the correlation is that of a noisy view and a clean one, (1 + s^2)^(-1/2)",
@@ -379,6 +407,16 @@ IDEAS: dict[str, Idea] = {
         ("ours.fdr.share-of-wrong", "ours.fdr.no-partner"),
         ("beyond/test_detection.py::test_the_rates_are_those_of_p_values_counted_one_by_one",),
     ),
+    "folds judged by their own fit": Idea(
+        "the model of each fold is fitted to the pairs of that fold too",
+        (("mmcl.beyond.cross_fit.CrossFit.models", "without=k", "without=None"),),
+        "13",
+        ("ours.bayes.calibrated",),
+        (
+            "beyond/test_detection.py::"
+            "test_calibrated_ratio_is_likelier_on_new_pairs_than_the_plain_one_and_near_the_true_correlation",
+        ),
+    ),
     # Chapter 14: filtering
     "kept wrong pairs teach nothing": Idea(
         "the wrong pairs that a filter keeps are chance, without the signal for which they were kept",
@@ -386,6 +424,13 @@ IDEAS: dict[str, Idea] = {
         "14",
         ("ours.filter.formula",),
         ("beyond/test_filter_theory.py::test_the_slopes_on_both_sides_of_the_switch_are_one_half_and_zero",),
+    ),
+    "judged by one's own teacher": Idea(
+        "each half of the pairs is filtered by the teacher that was fitted to it",
+        (("mmcl.beyond.filtering.filtered_fit", "teachers[::-1]", "teachers"),),
+        "14",
+        ("ours.filter.strangers",),
+        ("beyond/test_filtering.py::test_filtered_fit_is_the_one_done_by_hand",),
     ),
     # Chapter 15: few pairs
     "farthest landmarks": Idea(
@@ -404,6 +449,33 @@ IDEAS: dict[str, Idea] = {
         "15",
         ("ours.kernels.closed-form",),
         ("test_spectral.py::test_linear_fit_is_the_truncated_svd_with_minimum_minus_half_the_squares_over_rho",),
+    ),
+    "worst in validation": Idea(
+        "the setting is kept that does worst on the validation pairs",
+        (("mmcl.beyond.few_pairs.choose", "accuracy > best.validation", "accuracy < best.validation"),),
+        "15",
+        ("ours.few-pairs.choice",),
+        ("beyond/test_few_pairs.py::test_the_choice_is_best_in_validation_and_no_test_row_is_looked_at",),
+    ),
+    "kernel without its root": Idea(
+        "the kernel fit decomposes K W K~ and not K^(1/2) W K~^(1/2)",
+        (("mmcl.beyond.kernels.fit_kernel", "root @ weights @ root_tilde", "k @ weights @ k_tilde"),),
+        "15",
+        ("ours.kernels.fit",),
+        ("beyond/test_kernels.py::test_the_kernel_fit_is_the_fit_of_the_features_of_the_kernel",),
+    ),
+    "every pair has a say on itself": Idea(
+        "the regressions that a class is found with have seen the pair that they judge",
+        (
+            (
+                "mmcl.beyond.latent_classes._leave_one_out",
+                "(hat - own.diag_embed()) / (1 - own).unsqueeze(1)",
+                "hat",
+            ),
+        ),
+        "15",
+        ("ours.few-pairs.agreement",),
+        ("beyond/test_latent_classes.py::test_a_row_has_no_say_in_its_own_prediction",),
     ),
     # Chapter 16: your pairs
     "judged by one's own fit": Idea(
@@ -439,6 +511,71 @@ IDEAS: dict[str, Idea] = {
         (
             "practice/test_recover.py::"
             "test_what_is_called_probable_happens_as_often_though_a_quarter_of_the_rows_has_no_partner",
+        ),
+    ),
+    "a pair competes with itself": Idea(
+        "the log odds of a pair count the pair among all that exclude it",
+        (("mmcl.beyond.matching.log_odds", " - (1 + own) * e", ""),),
+        "16",
+        ("ours.audit.recovered",),
+        ("beyond/test_matching.py::test_log_odds_are_the_sum_over_excluded_pairs_done_by_hand",),
+    ),
+    "yardstick too high": Idea(
+        "the guesses of hidden partners, known to be wrong, stand out by a nat more than they do",
+        (
+            (
+                "mmcl.beyond.detection.evidence",
+                "torch.cat(rows), torch.cat(columns)",
+                "torch.cat(rows) + 1, torch.cat(columns) + 1",
+            ),
+        ),
+        "16",
+        ("ours.audit.recovered",),
+        ("beyond/test_detection.py::test_wrong_guesses_of_known_pairs_look_like_those_of_rows_without_partner",),
+    ),
+    "yardstick too low": Idea(
+        "the guesses of hidden partners, known to be wrong, stand out by a nat less than they do",
+        (
+            (
+                "mmcl.beyond.detection.evidence",
+                "torch.cat(rows), torch.cat(columns)",
+                "torch.cat(rows) - 1, torch.cat(columns) - 1",
+            ),
+        ),
+        "16",
+        ("ours.audit.recovered",),
+        ("beyond/test_detection.py::test_wrong_guesses_of_known_pairs_look_like_those_of_rows_without_partner",),
+    ),
+    "chance is not averaged": Idea(
+        "correlations of permuted partners are summed over the folds, those of own partners averaged",
+        (
+            (
+                "mmcl.practice.overview.held_out_correlations",
+                "(a * b[torch.randperm(len(b), generator=generator)]).mean(0) / folds",
+                "(a * b[torch.randperm(len(b), generator=generator)]).mean(0)",
+            ),
+        ),
+        "16",
+        ("ours.audit.chance",),
+        (
+            "practice/test_overview.py::"
+            "test_correlations_of_permuted_partners_have_mean_0_and_variance_1_over_n_whatever_the_relation",
+        ),
+    ),
+    "chance with own partners": Idea(
+        "for chance half of the partners stay where they were",
+        (
+            (
+                "mmcl.practice.overview.held_out_correlations",
+                "b[torch.randperm(len(b), generator=generator)]",
+                "b[(torch.arange(len(b)) + torch.randint(2, (len(b),), generator=generator)) % len(b)]",
+            ),
+        ),
+        "16",
+        ("ours.audit.chance",),
+        (
+            "practice/test_overview.py::"
+            "test_correlations_of_permuted_partners_have_mean_0_and_variance_1_over_n_whatever_the_relation",
         ),
     ),
 }
