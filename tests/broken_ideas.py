@@ -193,6 +193,16 @@ IDEAS: dict[str, Idea] = {
         ("eq-7.5.operator-norm",),
         ("test_spectral.py::test_algorithm_4_leaves_the_signal_nu_eta_minus_one",),
     ),
+    "temperature multiplies": Idea(
+        "the logits of CLIP are s tau and not s/tau: a larger tau makes a sharper guess",
+        (
+            (f"{_CLIP}._prepare", "s.div_(self.tau)", "s.mul_(self.tau)"),
+            (f"{_CLIP}._settle", "diagonal / self.tau", "diagonal * self.tau"),
+        ),
+        "03",
+        ("lem-7.2.sandwich",),
+        ("test_losses.py::test_clip_is_tau_times_the_cross_entropy_of_rows_and_columns",),
+    ),
     # Chapter 04: unpaired rows
     "no temperature": Idea(
         "the softmaxes of (4.1) are of s and not of s/tau",
