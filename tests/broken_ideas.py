@@ -246,12 +246,40 @@ IDEAS: dict[str, Idea] = {
         ("alg-2.cleans",),
         ("test_graph.py::test_algorithm_2_removes_edges_between_clusters_and_adds_none",),
     ),
+    "blocks filled": Idea(
+        "Algorithm 2 fills in the blocks of its clusters, as the published code does, and so adds edges",
+        (
+            ("mmcl.graph.algorithm_2", "return graph * class_graph", "return class_graph"),
+            (
+                "mmcl.experiments.section_5_1_linear._one_draw",
+                "{k: noisy * class_graph(*part)",
+                "{k: class_graph(*part)",
+            ),
+        ),
+        "05",
+        ("alg-2.steps", "table-1.few-clusters"),
+        ("test_graph.py::test_algorithm_2_removes_edges_between_clusters_and_adds_none",),
+    ),
+    "first singular vectors": Idea(
+        "the first pair of singular vectors, which knows the degrees only, is not skipped",
+        (("mmcl.graph.spectral_coordinates", "(shares - r * c)", "shares"),),
+        "05",
+        ("alg-2.steps",),
+        ("test_graph.py::test_algorithm_2_is_its_printed_steps_in_numpy",),
+    ),
     "last singular vectors": Idea(
         "the partition uses the last singular vectors of the graph, which are noise",
         (("mmcl.graph._leading_left", "(n - count, n - 1)", "(0, count - 1)"),),
         "05",
         ("alg-2.cleans", "fig-1.partition", "table-1.partition-helps"),
         ("test_graph.py::test_the_partition_recovers_planted_classes_exactly_well_below_the_threshold",),
+    ),
+    "graph not centred": Idea(
+        "the covariance of a graph keeps the means: strangers are not pushed apart",
+        (("mmcl.graph.graph_covariance", "(shares @ x_tilde) - means", "(shares @ x_tilde)"),),
+        "05",
+        ("fig-1.covariance",),
+        ("test_graph.py::test_the_covariance_is_the_one_of_the_weights_of_a_double_loop_and_of_listed_edges",),
     ),
     "noise only adds": Idea(
         "noise on a graph adds edges and removes none",
