@@ -341,6 +341,13 @@ IDEAS: dict[str, Idea] = {
         ("ours.svd-iteration.step-limit",),
         ("beyond/test_optimisers.py::test_steps_below_the_limit_converge_and_steps_above_do_not",),
     ),
+    "curvature of all matrices": Idea(
+        "the curvature is the largest along any direction, and not along the matrices of rank r",
+        (("mmcl.spectral.curvature", "tangent(direction).flatten()", "direction.flatten()"),),
+        "11",
+        ("ours.svd-iteration.step-limit",),
+        ("test_training.py::test_curvature_is_the_largest_eigenvalue_of_the_projected_hessian",),
+    ),
     "inverse not transposed": Idea(
         "the second encoder is distorted by A^-1 and not by A^-T",
         (
