@@ -211,6 +211,26 @@ IDEAS: dict[str, Idea] = {
         ("eq-4.1.info-nce", "lem-4.1.gamma", "lem-4.1.off-edges"),
         ("test_unpaired.py::test_weights_of_the_unpaired_loss_are_minus_n_times_its_derivative",),
     ),
+    "printed weights of edges": Idea(
+        "an edge has the weight that Proposition 8.2 prints, nu - 1 + (P + Q)/2",
+        (
+            (
+                f"{_UNPAIRED}.UnpairedLoss._apart",
+                "self.nu * chosen - (p + q) / 2",
+                "(self.nu - 1) * chosen + (2 * chosen - 1) * (p + q) / 2",
+            ),
+        ),
+        "04",
+        ("eq-4.3.gradient",),
+        ("test_unpaired.py::test_weights_are_nu_minus_the_mean_softmax_on_edges_and_not_the_printed_ones",),
+    ),
+    "columns do not push": Idea(
+        "the weights of (4.1) have the softmax along rows in place of the mean of both",
+        ((f"{_UNPAIRED}.UnpairedLoss._apart", "- (p + q) / 2", "- p"),),
+        "04",
+        ("eq-4.3.gradient",),
+        ("test_unpaired.py::test_weights_of_the_unpaired_loss_are_minus_n_times_its_derivative",),
+    ),
     "columns are not asked": Idea(
         "rule (4.2) takes the best column of every row and does not ask the columns",
         ((f"{_UNPAIRED}.detect_edges", "column_best.masked_fill(counted,", "column_best.masked_fill(counted | True,"),),
