@@ -157,6 +157,20 @@ IDEAS: dict[str, Idea] = {
         ("thm-3.1.first-order",),
         ("test_theory.py::test_multimodal_error_is_the_measured_one_to_first_order",),
     ),
+    "rate in n": Idea(
+        "the rate of the bound is the power 2/5 of what the root is taken of",
+        (("mmcl.theory.epsilon_n", "/ n).sqrt()", "/ n) ** 0.4"),),
+        "02",
+        ("thm-3.1.needed-constant",),
+        ("test_theory.py::test_bound_is_the_printed_formula_saturates_at_root_r_and_falls_as_one_over_eta",),
+    ),
+    "rate in the share": Idea(
+        "the bound grows as 1/eta^2",
+        (("mmcl.theory.rate_bound", "constant * epsilon / eta *", "constant * epsilon / eta**2 *"),),
+        "02",
+        ("thm-3.1.needed-constant",),
+        ("test_theory.py::test_bound_is_the_printed_formula_saturates_at_root_r_and_falls_as_one_over_eta",),
+    ),
     "diagonal kept": Idea(
         "masking keeps the diagonal of the covariance, so that it is PCA",
         (("mmcl.unimodal.without_diagonal", "return a - torch.diag_embed(a.diagonal(dim1=-2, dim2=-1))", "return a"),),
