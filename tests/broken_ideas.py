@@ -410,6 +410,15 @@ IDEAS: dict[str, Idea] = {
         ("ours.limits.threshold",),
         ("beyond/test_limits.py::test_the_edge_is_the_largest_singular_value_of_noise_and_the_least_of_sigma_in_psi",),
     ),
+    "share not squared": Idea(
+        "the share of right pairs enters the equation of the outliers and not its square",
+        ((f"{_LIMITS}._roots", "shared = eta**2 *", "shared = eta *"),),
+        "12",
+        ("ours.limits.share-squared",),
+        (
+            "beyond/test_limits.py::test_value_and_overlaps_are_the_simulated_ones_within_three_standard_errors_and_ten_over_n",
+        ),
+    ),
     "threshold without the edge": Idea(
         "the threshold of right pairs forgets the factor psi/(1 + psi) of the edge",
         ((f"{_LIMITS}._share_at", "(psi / (1 + psi) * f * g)", "(f * g)"),),
