@@ -367,6 +367,13 @@ IDEAS: dict[str, Idea] = {
         ("alg-3.pairs-teach",),
         ("experiments/test_section_5_3.py::test_the_objective_on_pairs_is_clip_and_on_edges_a_double_loop",),
     ),
+    "nothing is pushed": Idea(
+        "the objective of the heads pulls pairs together and pushes nothing apart",
+        ((f"{_HEADS}.objective", "(push - (edges", "(0 * push - (edges"),),
+        "06",
+        ("alg-3.pairs-teach",),
+        ("experiments/test_section_5_3.py::test_the_objective_on_pairs_is_clip_and_on_edges_a_double_loop",),
+    ),
     # Chapter 11: optimisers
     "half the step limit": Idea(
         "a step is thought too long when the error changes its sign, 1 - step (rho + h) < 0, not when it grows",
