@@ -86,7 +86,10 @@ push = tau / 2 * ((s / tau).logsumexp(1).sum() + (s / tau).logsumexp(0).sum())
 loss = (push - nu * (E * s).sum()) / N
 half = ((s / tau).softmax(1) + (s / tau).softmax(0)) / 2  # beta_ij = (P_ij + Q_ij)/2
 S = p.x.T @ (nu * E - half) @ p.x_tilde / N
-assert torch.allclose(loss, UnpairedLoss(edges, tau, nu)(s))
+value, seen = loss_and_covariance(p.x, p.x_tilde, g1.detach(), g2.detach(),
+                                  UnpairedLoss(edges, tau, nu))
+assert torch.allclose(loss, value)
+assert torch.allclose(S, seen)
 
 # %% [markdown]
 # **Why.** The derivative of $\tau\log\sum_je^{s_{ij}/\tau}$ by $s_{ij}$ is the softmax $P_{ij}$,
@@ -99,10 +102,10 @@ assert torch.allclose(loss, UnpairedLoss(edges, tau, nu)(s))
 # %%
 slope = torch.autograd.grad(loss, g1)[0]
 printed = p.x.T @ (E * (nu - 1) + (2 * E - 1) * half) @ p.x_tilde / N
-right, wrong = (float(relative_error(slope, -g2 @ a.T)) for a in (S, printed))
+right, wrong = (float(relative_error(slope, -g2 @ a.T)) for a in (seen, printed))
 alone = UnpairedLoss(torch.arange(N)[:, None].expand(N, 2), tau)(s.detach()) - CLIP(tau)(s.detach())
-claim("eq-4.3.gradient", "autograd's gradient of (4.1) is that of the SVD objective at $S^u$: they "
-      f"differ by {right:.0e} of its length (allowed 1e-10)", right, 0, tolerance=1e-10)
+claim("eq-4.3.gradient", "autograd's gradient of (4.1) is that of the SVD objective at $S^u$ as in "
+      f"`UnpairedLoss`: they differ by {right:.0e} of its length (allowed 1e-10)", right, 0, 1e-10)
 claim("prop-8.2.printed-beta", f"with the printed $\\beta_i$ the gradient is off by {wrong:.2f} of "
       "its length, not by rounding (at least 0.02)", wrong, 0.02, tolerance=(0, inf))
 claim("eq-4.1.info-nce", f"$\\nu=1$, all true pairs: (4.1) minus InfoNCE is {abs(alone):.1g}",

@@ -157,6 +157,20 @@ IDEAS: dict[str, Idea] = {
         ("thm-3.1.first-order",),
         ("test_theory.py::test_multimodal_error_is_the_measured_one_to_first_order",),
     ),
+    "rate in n": Idea(
+        "the rate of the bound is the power 2/5 of what the root is taken of",
+        (("mmcl.theory.epsilon_n", "/ n).sqrt()", "/ n) ** 0.4"),),
+        "02",
+        ("thm-3.1.needed-constant",),
+        ("test_theory.py::test_bound_is_the_printed_formula_saturates_at_root_r_and_falls_as_one_over_eta",),
+    ),
+    "rate in the share": Idea(
+        "the bound grows as 1/eta^2",
+        (("mmcl.theory.rate_bound", "constant * epsilon / eta *", "constant * epsilon / eta**2 *"),),
+        "02",
+        ("thm-3.1.needed-constant",),
+        ("test_theory.py::test_bound_is_the_printed_formula_saturates_at_root_r_and_falls_as_one_over_eta",),
+    ),
     "diagonal kept": Idea(
         "masking keeps the diagonal of the covariance, so that it is PCA",
         (("mmcl.unimodal.without_diagonal", "return a - torch.diag_embed(a.diagonal(dim1=-2, dim2=-1))", "return a"),),
@@ -193,12 +207,42 @@ IDEAS: dict[str, Idea] = {
         ("eq-7.5.operator-norm",),
         ("test_spectral.py::test_algorithm_4_leaves_the_signal_nu_eta_minus_one",),
     ),
+    "temperature multiplies": Idea(
+        "the logits of CLIP are s tau and not s/tau: a larger tau makes a sharper guess",
+        (
+            (f"{_CLIP}._prepare", "s.div_(self.tau)", "s.mul_(self.tau)"),
+            (f"{_CLIP}._settle", "diagonal / self.tau", "diagonal * self.tau"),
+        ),
+        "03",
+        ("lem-7.2.sandwich",),
+        ("test_losses.py::test_clip_is_tau_times_the_cross_entropy_of_rows_and_columns",),
+    ),
     # Chapter 04: unpaired rows
     "no temperature": Idea(
         "the softmaxes of (4.1) are of s and not of s/tau",
         ((f"{_UNPAIRED}.UnpairedLoss._prepare", "return s / self.tau, chosen\n", "return s, chosen\n"),),
         "04",
         ("eq-4.1.info-nce", "lem-4.1.gamma", "lem-4.1.off-edges"),
+        ("test_unpaired.py::test_weights_of_the_unpaired_loss_are_minus_n_times_its_derivative",),
+    ),
+    "printed weights of edges": Idea(
+        "an edge has the weight that Proposition 8.2 prints, nu - 1 + (P + Q)/2",
+        (
+            (
+                f"{_UNPAIRED}.UnpairedLoss._apart",
+                "self.nu * chosen - (p + q) / 2",
+                "(self.nu - 1) * chosen + (2 * chosen - 1) * (p + q) / 2",
+            ),
+        ),
+        "04",
+        ("eq-4.3.gradient",),
+        ("test_unpaired.py::test_weights_are_nu_minus_the_mean_softmax_on_edges_and_not_the_printed_ones",),
+    ),
+    "columns do not push": Idea(
+        "the weights of (4.1) have the softmax along rows in place of the mean of both",
+        ((f"{_UNPAIRED}.UnpairedLoss._apart", "- (p + q) / 2", "- p"),),
+        "04",
+        ("eq-4.3.gradient",),
         ("test_unpaired.py::test_weights_of_the_unpaired_loss_are_minus_n_times_its_derivative",),
     ),
     "columns are not asked": Idea(
@@ -236,12 +280,40 @@ IDEAS: dict[str, Idea] = {
         ("alg-2.cleans",),
         ("test_graph.py::test_algorithm_2_removes_edges_between_clusters_and_adds_none",),
     ),
+    "blocks filled": Idea(
+        "Algorithm 2 fills in the blocks of its clusters, as the published code does, and so adds edges",
+        (
+            ("mmcl.graph.algorithm_2", "return graph * class_graph", "return class_graph"),
+            (
+                "mmcl.experiments.section_5_1_linear._one_draw",
+                "{k: noisy * class_graph(*part)",
+                "{k: class_graph(*part)",
+            ),
+        ),
+        "05",
+        ("alg-2.steps", "table-1.few-clusters"),
+        ("test_graph.py::test_algorithm_2_removes_edges_between_clusters_and_adds_none",),
+    ),
+    "first singular vectors": Idea(
+        "the first pair of singular vectors, which knows the degrees only, is not skipped",
+        (("mmcl.graph.spectral_coordinates", "(shares - r * c)", "shares"),),
+        "05",
+        ("alg-2.steps",),
+        ("test_graph.py::test_algorithm_2_is_its_printed_steps_in_numpy",),
+    ),
     "last singular vectors": Idea(
         "the partition uses the last singular vectors of the graph, which are noise",
         (("mmcl.graph._leading_left", "(n - count, n - 1)", "(0, count - 1)"),),
         "05",
         ("alg-2.cleans", "fig-1.partition", "table-1.partition-helps"),
         ("test_graph.py::test_the_partition_recovers_planted_classes_exactly_well_below_the_threshold",),
+    ),
+    "graph not centred": Idea(
+        "the covariance of a graph keeps the means: strangers are not pushed apart",
+        (("mmcl.graph.graph_covariance", "(shares @ x_tilde) - means", "(shares @ x_tilde)"),),
+        "05",
+        ("fig-1.covariance",),
+        ("test_graph.py::test_the_covariance_is_the_one_of_the_weights_of_a_double_loop_and_of_listed_edges",),
     ),
     "noise only adds": Idea(
         "noise on a graph adds edges and removes none",
@@ -295,6 +367,13 @@ IDEAS: dict[str, Idea] = {
         ("alg-3.pairs-teach",),
         ("experiments/test_section_5_3.py::test_the_objective_on_pairs_is_clip_and_on_edges_a_double_loop",),
     ),
+    "nothing is pushed": Idea(
+        "the objective of the heads pulls pairs together and pushes nothing apart",
+        ((f"{_HEADS}.objective", "(push - (edges", "(0 * push - (edges"),),
+        "06",
+        ("alg-3.pairs-teach",),
+        ("experiments/test_section_5_3.py::test_the_objective_on_pairs_is_clip_and_on_edges_a_double_loop",),
+    ),
     # Chapter 11: optimisers
     "half the step limit": Idea(
         "a step is thought too long when the error changes its sign, 1 - step (rho + h) < 0, not when it grows",
@@ -302,6 +381,13 @@ IDEAS: dict[str, Idea] = {
         "11",
         ("ours.svd-iteration.step-limit",),
         ("beyond/test_optimisers.py::test_steps_below_the_limit_converge_and_steps_above_do_not",),
+    ),
+    "curvature of all matrices": Idea(
+        "the curvature is the largest along any direction, and not along the matrices of rank r",
+        (("mmcl.spectral.curvature", "tangent(direction).flatten()", "direction.flatten()"),),
+        "11",
+        ("ours.svd-iteration.step-limit",),
+        ("test_training.py::test_curvature_is_the_largest_eigenvalue_of_the_projected_hessian",),
     ),
     "inverse not transposed": Idea(
         "the second encoder is distorted by A^-1 and not by A^-T",
@@ -330,6 +416,15 @@ IDEAS: dict[str, Idea] = {
         "12",
         ("ours.limits.threshold",),
         ("beyond/test_limits.py::test_the_edge_is_the_largest_singular_value_of_noise_and_the_least_of_sigma_in_psi",),
+    ),
+    "share not squared": Idea(
+        "the share of right pairs enters the equation of the outliers and not its square",
+        ((f"{_LIMITS}._roots", "shared = eta**2 *", "shared = eta *"),),
+        "12",
+        ("ours.limits.share-squared",),
+        (
+            "beyond/test_limits.py::test_value_and_overlaps_are_the_simulated_ones_within_three_standard_errors_and_ten_over_n",
+        ),
     ),
     "threshold without the edge": Idea(
         "the threshold of right pairs forgets the factor psi/(1 + psi) of the edge",
