@@ -139,14 +139,16 @@ def descend(
 
     value, covariance = _at_zero(x, x_tilde, loss)
     u, s, v = leading_triples(covariance, rank)
-    step = u * s.unsqueeze(-2) @ v.mT
-    size = (_norm2(step) / (hessian * step.square()).sum((-2, -1))).nan_to_num(0).unsqueeze(-1) * s
-    now, path = State(u, 0 * s, v, 0 * step, value, 0 * value, -covariance), lambda t: (u, t.unsqueeze(-1) * size, v)
-    none = step.new_zeros(*step.shape[:-2], 2, 0, step.shape[-2:].numel())
+    m = u * s.unsqueeze(-2) @ v.mT
+    size = (_norm2(m) / (hessian * m.square()).sum((-2, -1))).nan_to_num(0).unsqueeze(-1) * s
+    now, path = State(u, 0 * s, v, 0 * m, value, 0 * value, -covariance), lambda t: (u, t.unsqueeze(-1) * size, v)
+    none = m.new_zeros(*m.shape[:-2], 2, 0, m.shape[-2:].numel())
     known = start = Curvature(1 / hessian, torch.ones_like(penalty), none)
     done, history = torch.zeros_like(value, dtype=torch.bool), [value]
-    for _ in tqdm(range(max_steps), desc=f"fit {loss!r}", unit="step", disable=not progress):
+    for step in tqdm(range(max_steps), desc=f"fit {loss!r}", unit="step", disable=not progress):
         before = now
+        if step == max_steps - 1:
+            dtype = x.dtype
         now, stuck = _backtrack(before, at, path, done)
         history.append(now.value)
         if stuck.any() and known is not start:  # by rounding errors in what is known: once more without
@@ -160,10 +162,6 @@ def descend(
             dtype = x.dtype
         known = known.after(now.m - before.m, now.gradient - before.gradient)
         path = now.towards(-known.times(now.gradient))
-    if dtype != x.dtype:  # too few steps were allowed
-        dtype = x.dtype
-        now = at(now.u, now.s, now.v)
-        history[-1] = now.value
     u, v = with_signs(axes @ now.u, axes_tilde @ now.v)
     s = now.s / (unit * unit_tilde).squeeze(-1)
     return (u, s, v), now.value, near(now, tol), torch.stack(history)
