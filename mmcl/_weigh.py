@@ -17,7 +17,8 @@ def weigh(
     """Value l of the similarities s = z z_tilde^T (..., n, n), with W right and W^T left for (..., n, k) of any width.
 
     Example:
-        >>> value, once, _ = weigh(torch.eye(2), torch.eye(2), resolve("linear"), torch.eye(2), torch.eye(2))
+        >>> from mmcl.losses import Linear
+        >>> value, once, _ = weigh(torch.eye(2), torch.eye(2), Linear(), torch.eye(2), torch.eye(2))
         >>> once
         tensor([[ 1., -1.],
                 [-1.,  1.]])
