@@ -168,9 +168,9 @@ show(figure, alt="The full step jumps, a damped one converges; convergence again
 
 # %% [markdown]
 # `mmcl.spectral.fit` takes these SVD steps too and ends at the same point, where they stand still.
-# In place of one length it has a curvature for every direction. At $M=0$ that of CLIP along $ab^\top$
-# is $\rho+\mathrm{Var}(a^\top x)\,\mathrm{Var}(b^\top\tilde x)/\tau$; on the way L-BFGS corrects it,
-# and backtracking makes the loss fall. The limit need not be known.
+# In place of one length it has a curvature for every direction. At $M=0$, for centred data, that of
+# CLIP along $ab^\top$ is $\rho+\mathrm{Var}(a^\top x)\,\mathrm{Var}(b^\top\tilde x)/\tau$; on the
+# way L-BFGS corrects it, and backtracking makes the loss fall. The limit need not be known.
 #
 # **At high temperature** the softmax flattens and CLIP turns into the linear loss, for which one
 # SVD
